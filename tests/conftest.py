@@ -1,0 +1,43 @@
+"""What every test runs under: no network beyond what a test asks for, fixed seeds, a fixed number of threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Set before torch or huggingface_hub is imported; they read these once. One thread: sums come out the same on every
+# machine, and tiny models run faster so.
+for name, value in {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}.items():
+    os.environ.setdefault(name, value)
+
+settings.register_profile("rabtriever", deadline=None, max_examples=40, derandomize=True, print_blob=True)
+settings.load_profile("rabtriever")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Seed whichever libraries are loaded; tests that need no torch do not pay for importing it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of the real SmolLM2-135M. Tests that use it carry ``@pytest.mark.slow``."""
+    from rabtriever.base_models import resolve_base
+
+    return resolve_base("smollm2-135m")
