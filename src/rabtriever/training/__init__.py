@@ -1,0 +1,1 @@
+"""Training: stage I teaches the reranker, stage III distils it into the retriever."""
