@@ -246,7 +246,7 @@ def test_another_store_is_refused(store: TeacherStore, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="format"):
         TeacherStore.open(tmp_path, "ab12", D)
     header.write_bytes(b'{"format": \xff')
-    with pytest.raises(DataError, match="not JSON"):
+    with pytest.raises(DataError, match="header"):
         TeacherStore.open(tmp_path, "ab12", D)
 
 

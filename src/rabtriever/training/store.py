@@ -7,8 +7,6 @@ full disk loses at most the rows in flight.
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
-from rabtriever.errors import DataError, InputError, MismatchError
+from rabtriever.errors import InputError, MismatchError
+from rabtriever.files import read_json, write_json
 from rabtriever.training.table import Table
 
 __all__ = ["TeacherStore", "text_key"]
@@ -47,6 +46,7 @@ class TeacherStore:
     memory maps, so a store may be larger than memory.
 
     Example:
+        >>> import tempfile
         >>> store = TeacherStore.open(Path(tempfile.mkdtemp()), key="c0ffee", hidden_size=4)
         >>> query, document = text_key("I spilled my coke"), text_key("find a sponge")
         >>> store.add_pairs([(query, document)], np.zeros((1, 4)), np.array([[2.0, -1.0]]))
@@ -83,7 +83,7 @@ class TeacherStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "header.json").exists():
-                _write_json(folder / "header.json", header)
+                write_json(folder / "header.json", header)
             _check_header(folder / "header.json", header)
             return cls(folder, hidden_size)
         except OSError as error:
@@ -159,19 +159,9 @@ class TeacherStore:
             ) from error
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".header.") as folder:
-        temporary = Path(folder) / path.name
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-
-
 def _check_header(path: Path, wanted: Mapping[str, Any]) -> None:
     hint = f"delete the folder {path.parent}; it is a cache and is computed again"
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}", hint=hint) from error
+    header = read_json(path)
     for name, value in wanted.items():
         found = header.get(name) if isinstance(header, dict) else None
         if found != value:
