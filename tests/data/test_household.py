@@ -15,7 +15,10 @@ import rabtriever.data
 FOLDER = Path(rabtriever.data.__file__).parent / "household"
 SPLITS = ("train", "dev", "test")
 # Function words, and the particles of "turn down", "put on", ...: they say nothing about the skill by themselves.
-STOP_WORDS = frozenset("a an and at down for in is it my of off on or out some the to up who with".split())
+STOP_WORDS = {
+    *("a", "an", "and", "at", "down", "for", "in", "is", "it", "my", "of", "off"),
+    *("on", "or", "out", "some", "the", "to", "up", "who", "with"),
+}
 SUFFIXES = ("ings", "ing", "ies", "ed", "es", "er", "ly", "s", "y", "e")
 
 
