@@ -1,0 +1,130 @@
+"""Base language models by name: embedded ones, local folders and model-hub ids."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rabtriever.embedded_models import EMBEDDED, cache_dir, prepare_embedded
+from rabtriever.errors import InputError
+from rabtriever.files import read_json
+from rabtriever.fingerprints import weight_files
+
+__all__ = ["EMBEDDED", "base_name", "cache_dir", "resolve_base"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt"]
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def base_name(base: str | Path) -> str:
+    """The name to record for a base model: as given, but of a local folder only its last part.
+
+    Example:
+        >>> base_name("smollm2-135m"), base_name("Qwen/Qwen3-0.6B"), base_name("/data/models/qwen")
+        ('smollm2-135m', 'Qwen/Qwen3-0.6B', 'qwen')
+    """
+    name = os.fspath(base)
+    local = name not in EMBEDDED and (Path(name).expanduser().is_dir() or not _HUB_ID.fullmatch(name))
+    return Path(name).expanduser().absolute().name if local else name
+
+
+def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
+    """Find, fetch or convert a base model.
+
+    Args:
+        base: An embedded name (``smollm2-135m``), a folder in Hugging Face's format, or a hub id (``org/name``).
+        progress: Called with one line before each slow step; by default they go to stderr.
+
+    Returns:
+        A folder with ``config.json``, safetensors and tokenizer files.
+
+    Raises:
+        InputError: If it is none of these, if it cannot be fetched, or if the folder is incomplete or has only
+            pickled weights.
+
+    Example:
+        >>> resolve_base("smollm2-135m")  # doctest: +SKIP
+        PosixPath('/home/me/.cache/rabtriever/base_models/smollm2-135m')
+    """
+    name, say = os.fspath(base), progress or _to_stderr
+    if name in EMBEDDED:
+        return prepare_embedded(name, say)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder)
+    if folder.exists():
+        raise InputError(
+            f"{folder} is a file, but a base model is a folder",
+            hint="give the folder with its config.json and safetensors",
+        )
+    if _HUB_ID.fullmatch(name):
+        return _checked(_from_hub(name, say))
+    known = ", ".join(EMBEDDED)
+    close = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.5)
+    raise InputError(
+        f"{name!r} is neither an embedded base model ({known}), nor a folder that exists, nor a hub id like org/name",
+        hint=f"did you mean {close[0]}?" if close else "check the name or path",
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _from_hub(name: str, say: Callable[[str], None]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    say(f"{name}: looking it up in the model hub (what is already in its cache is not fetched again)")
+    local = f"there is no folder {name} here, and"
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]))
+    except GatedRepoError as error:
+        raise InputError(
+            f"{local} the hub's model {name} is open only to those who accepted its terms",
+            hint="accept them on its page and log in with `hf auth login`",
+            code="fetch_failed",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{local} the hub has no model {name}", hint="check the spelling, or `hf auth login`"
+        ) from error
+    except Exception as error:  # the hub's client raises a dozen kinds for "offline", over several HTTP libraries
+        raise InputError(
+            f"{local} the model {name} could not be fetched from the hub ({type(error).__name__})",
+            hint=f"check the network, give a local folder, or use an embedded model ({', '.join(EMBEDDED)})",
+            code="fetch_failed",
+        ) from error
+
+
+def _checked(folder: Path) -> Path:
+    """``folder``, if it is a complete model that can be loaded without unpickling anything."""
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise InputError(
+            f"{folder / 'config.json'} names no model_type: this is not a language model in Hugging Face's format",
+            hint="give the folder that `save_pretrained` wrote",
+        )
+    safe = any((folder / file).is_file() for file in ("model.safetensors", "model.safetensors.index.json"))
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    if not safe and pickles:
+        raise InputError(
+            f"{folder} has its weights only as {pickles[0]}, a pickle, which can run any code when it is loaded",
+            hint="if you trust it, convert it: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+            ", and save its tokenizer there too",
+        )
+    if not safe:
+        raise InputError(f"{folder} holds no model.safetensors", hint="give the folder of a complete model")
+    weight_files(folder)
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise InputError(
+            f"{folder} holds no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
+            hint="save the model's tokenizer into the same folder",
+        )
+    return folder
