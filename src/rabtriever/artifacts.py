@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rabtriever import __version__
 from rabtriever.errors import DataError, InputError, MismatchError
-from rabtriever.files import atomic_folder, read_json, write_json, write_text, writing
+from rabtriever.files import atomic_folder, has_format_version, read_json, write_json, write_text, writing
 from rabtriever.fingerprints import fingerprint_folder, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class ArtifactConfig(BaseModel):
         library_version: The version of this package that wrote it.
         versions: :func:`installed_versions` when it was written.
         base: The language model it was made from.
+        weights_hash: Identifies the weights after training; the base's own fingerprint if untrained.
         tokenizer_fingerprint: :func:`rabtriever.fingerprints.tokenizer_fingerprint`.
         prompt: The prompt's settings, and ``prompt_hash``, which covers the constant ids they lead to.
         true_id: The token that answers "relevant", and ``false_id``, the one that answers "not relevant".
@@ -118,6 +119,7 @@ class ArtifactConfig(BaseModel):
     library_version: str = __version__
     versions: dict[str, str] = Field(default_factory=installed_versions)
     base: BaseIdentity
+    weights_hash: str
     tokenizer_fingerprint: str
     prompt: dict[str, Any]
     prompt_hash: str
@@ -167,11 +169,7 @@ class ArtifactConfig(BaseModel):
 
 def is_artifact(folder: Path | str) -> bool:
     """Whether ``folder`` is a model that this package saved (rather than a plain Hugging Face model)."""
-    try:
-        content = read_json(Path(folder) / CONFIG_NAME)
-    except InputError:
-        return False
-    return isinstance(content, dict) and "format_version" in content
+    return has_format_version(Path(folder) / CONFIG_NAME)
 
 
 def check_same(what: str, found: str, expected: str, where: Path | str) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from rabtriever.errors import DataError, InputError
 
-__all__ = ["atomic_folder", "human_bytes", "read_json", "write_json", "write_text", "writing"]
+__all__ = ["atomic_folder", "has_format_version", "human_bytes", "read_json", "write_json", "write_text", "writing"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def human_bytes(count: float) -> str:
@@ -39,11 +39,12 @@ def human_bytes(count: float) -> str:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, fresh: Path | None = None) -> Iterator[None]:
     """Turn what the disk refuses while ``path`` is being written into a sentence for people.
 
     Args:
-        path: The file or folder being written; what it holds when the disk is full is the least that is needed.
+        path: The file or folder being written.
+        fresh: Where its new version is being written, until it takes the place of ``path``.
 
     Raises:
         InputError: If the disk is full (code ``disk_full``), or if ``path`` may not be written. Other errors pass
@@ -57,8 +58,9 @@ def writing(path: Path) -> Iterator[None]:
         if number in _FULL or f"os error {errno.ENOSPC})" in str(error):
             parent = next(folder for folder in path.absolute().parents if folder.is_dir())
             free = shutil.disk_usage(parent).free
+            # What failed may have been removed already, so both what is there and what is free were not enough.
             raise InputError(
-                f"the disk is full: {path.name} needs more than {human_bytes(_size(path))}"
+                f"the disk is full: {path} needs more than {human_bytes(_size(fresh or path) + free)}"
                 f" and {parent} has {human_bytes(free)} left",
                 hint="free some space or choose another folder, then run it again; what was there before is untouched",
                 code="disk_full",
@@ -82,7 +84,7 @@ def write_text(path: Path | str, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with writing(fresh), fresh.open("xb") as file:
+        with writing(path, fresh), fresh.open("xb") as file:
             # A lone surrogate has no UTF-8 form; its escape is valid JSON and reads back as the same character.
             file.write(text.encode("utf-8", errors="backslashreplace"))
             file.flush()
@@ -129,8 +131,19 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
+def has_format_version(file: Path) -> bool:
+    """Whether ``file`` is a JSON object with the key ``format_version``, which marks what this package saves."""
+    try:
+        found = read_json(file)
+    except InputError:
+        return False
+    return isinstance(found, dict) and "format_version" in found
+
+
 @contextmanager
-def atomic_folder(path: Path | str, *, keep: Collection[str] = (), marker: str = "config.json") -> Iterator[Path]:
+def atomic_folder(
+    path: Path | str, *, keep: Collection[str] = (), marker: str | None = "config.json"
+) -> Iterator[Path]:
     """Write a folder whole or not at all: yields an empty sibling folder that takes ``path``'s place at the end.
 
     A folder that is already at ``path`` stays as it is until the new one is complete, and stays for good when the
@@ -140,7 +153,7 @@ def atomic_folder(path: Path | str, *, keep: Collection[str] = (), marker: str =
         path: Where the folder will be. A symbolic link is followed, and stays.
         keep: Names inside the old folder that move into the new one, unless the new one has its own.
         marker: A JSON file with the key ``format_version`` that every version of this folder has at its top. It
-            tells a former version from a folder of something else, which must not be deleted.
+            tells a former version from a folder of something else, which must not be deleted. None: nothing is.
 
     Raises:
         InputError: If ``path`` is a file, or a folder of something else, or if the disk is full.
@@ -160,7 +173,7 @@ def atomic_folder(path: Path | str, *, keep: Collection[str] = (), marker: str =
     with writing(path):
         fresh.mkdir(parents=True)
     try:
-        with writing(fresh):
+        with writing(path, fresh):
             yield fresh
             _sync_tree(fresh)
         _check_replaceable(path, keep, marker)  # it may have changed in the hours since
@@ -170,19 +183,18 @@ def atomic_folder(path: Path | str, *, keep: Collection[str] = (), marker: str =
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_replaceable(path: Path, keep: Collection[str], marker: str) -> None:
+def _check_replaceable(path: Path, keep: Collection[str], marker: str | None) -> None:
     if not path.exists():
         return
     if not path.is_dir():
         raise InputError(f"{path} is a file, but a folder is to be written there", hint="choose another output folder")
     if {entry.name for entry in path.iterdir()} <= set(keep):
         return
-    with suppress(InputError):
-        found = read_json(path / marker)
-        if isinstance(found, dict) and "format_version" in found:
-            return
+    if marker is not None and has_format_version(path / marker):
+        return
+    reason = f"it has no {marker} with a format_version" if marker is not None else "it is never replaced"
     raise InputError(
-        f"{path} holds other files, which would be lost (it has no {marker} with a format_version)",
+        f"{path} holds other files, which would be lost ({reason})",
         hint="choose another output folder, or empty this one yourself",
     )
 

@@ -1,0 +1,156 @@
+"""The README.md of a saved model, generated from what its ``config.json`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from rabtriever.embedded_models import EMBEDDED
+
+if TYPE_CHECKING:
+    from rabtriever.artifacts import ArtifactConfig
+
+__all__ = ["model_card"]
+
+_STAGES = {"teacher": "Stage I, the teacher", "distill": "Stage III, the student"}
+
+_ABOUT = {
+    "reranker": (
+        "A teacher: a causal language model that reads a document and then a query, and answers whether the query can "
+        "be appropriately responded to with the document. Its score is the log-odds of that answer; every pair costs "
+        "one pass of the model."
+    ),
+    "retriever": (
+        "A student, distilled from a reranker that reads document and query together. It encodes a document into one "
+        "vector and a query into another; their inner product is the log-odds that the query can be appropriately "
+        "responded to with the document. So exact inner-product search ranks as the student itself does. The folder "
+        "loads as a reranker too, for reranking what was found."
+    ),
+}
+
+_USAGE = {
+    "reranker": """```python
+from rabtriever import Reranker
+
+teacher = Reranker.from_pretrained("{name}")
+documents = ["find a sponge", "open the window"]
+print(teacher.score("I spilled my coke", documents))  # log-odds
+```
+
+```
+rabtriever rerank {name} "I spilled my coke" documents.jsonl
+```""",
+    "retriever": """```python
+from rabtriever import Retriever
+
+student = Retriever.from_pretrained("{name}")
+vectors = student.encode_document(["find a sponge", "open the window"])
+query = student.encode_query(["I spilled my coke"])
+print(student.similarity(query, vectors))  # log-odds
+```
+
+```
+rabtriever index {name} corpus.jsonl -o INDEX
+rabtriever search INDEX "I spilled my coke"
+```""",
+}
+
+
+def model_card(config: ArtifactConfig, name: str) -> str:
+    """The model card, as Markdown with YAML front matter.
+
+    Args:
+        config: What the model says about itself. Of ``config.training``, the keys ``teacher`` and ``distill`` (scalars,
+            and ``config`` for the settings) and ``results`` (what ``rabtriever evaluate --json`` prints) are shown.
+        name: What the model is called, usually the last part of its folder.
+    """
+    known = EMBEDDED.get(config.base.name)
+    front: dict[str, Any] = {"library_name": "rabtriever"}
+    if known:
+        front["license"] = known.license.lower()
+    if known or "/" in config.base.name:
+        front["base_model"] = known.hub_id if known else config.base.name
+    front["pipeline_tag"] = "text-ranking" if config.kind == "reranker" else "feature-extraction"
+    front["tags"] = ["rabtriever", "rationale-based-retrieval", config.kind]
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {name}",
+        _ABOUT[config.kind],
+        "## Use",
+        _USAGE[config.kind].format(name=name),
+        *_results(config.training.get("results")),
+        "## How it was made",
+        _origin(config),
+        *_stages(config.training),
+        "## Limits",
+        _limits(config),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin(config: ArtifactConfig) -> str:
+    weights = "a LoRA adapter on the base model" if config.adapter else "a whole language model"
+    rows = {
+        "Base model": f"{config.base.name} ({config.base.architecture}, width {config.base.hidden_size})",
+        "Base model's fingerprint": f"`{config.base.fingerprint}`",
+        "Weights": weights + (" and a predictor" if config.predictor is not None else ""),
+        "Made with": ", ".join(
+            f"{package} {version}"
+            for package, version in {"rabtriever": config.library_version, **config.versions}.items()
+        ),
+    }
+    return _table(("", ""), rows.items())
+
+
+def _stages(training: Mapping[str, Any]) -> Iterator[str]:
+    """Each stage's facts as a table, and its settings as YAML."""
+    for key, title in _STAGES.items():
+        stage = training.get(key)
+        if not isinstance(stage, Mapping):
+            continue
+        yield f"### {title}"
+        facts = {name.replace("_", " "): value for name, value in stage.items() if isinstance(value, str | int | float)}
+        if facts:
+            yield _table(("", ""), facts.items())
+        if settings := stage.get("config"):
+            yield f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"
+
+
+def _results(results: Any) -> Iterator[str]:
+    """The table of an evaluation: one row per system, one column per measure."""
+    if not isinstance(results, Mapping) or not isinstance(results.get("systems"), Mapping):
+        return
+    systems: Mapping[str, Mapping[str, Any]] = results["systems"]
+    measures = list(dict.fromkeys(measure for row in systems.values() for measure in row))
+    if not measures:
+        return
+    yield "## Results"
+    yield f"On {results.get('dataset')}, split {results.get('split')}, {results.get('queries')} queries:"
+    yield _table(
+        ("", *measures), [(name, *(row.get(measure, "") for measure in measures)) for name, row in systems.items()]
+    )
+
+
+def _limits(config: ArtifactConfig) -> str:
+    limits = [
+        "It learned one kind of relevance from one dataset; judge it on your own queries before relying on it.",
+        "A score is a log-odds among the wrong documents it was trained with: it orders documents well before its "
+        "probabilities mean anything elsewhere.",
+    ]
+    for part in ("document", "query"):
+        if longest := config.prompt.get(f"max_{part}_tokens"):
+            limits.append(f"Of a {part}, at most {longest} tokens are read.")
+    limits.append("It inherits its base model's languages, knowledge and biases, and its licence.")
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
