@@ -58,7 +58,7 @@ class BaseIdentity(BaseModel):
     """The language model that an artefact was made from.
 
     Args:
-        name: How it was asked for: an embedded name, a hub id, or a folder's last part.
+        name: :func:`rabtriever.base_models.base_name`: an embedded name, a hub id, or a folder's path.
         fingerprint: :func:`rabtriever.fingerprints.fingerprint_folder` of its files.
         architecture: The model class, such as ``LlamaForCausalLM``.
         hidden_size: The width ``d`` of its hidden states.

@@ -1,0 +1,358 @@
+"""One causal language model: hidden states, document prefixes and the answer rows of its head.
+
+The blocks ``M`` turn ids into hidden states after the final norm; the head ``H`` turns states into logits. Attention is
+causal, so ``M(D,Q)[:L_D] == M(D)`` (Eq. 8): a document's keys and values are computed once and serve every query.
+
+States leave this module as float32 on the CPU, whatever the model computes in, since all that follows is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from rabtriever.errors import InputError
+
+__all__ = ["AnswerRows", "Backbone", "DType", "Prefix", "choose_dtype", "token_batches"]
+
+DType = Literal["auto", "bfloat16", "float32", "float16"]
+
+_BATCH_TOKENS = 8192
+"""Padded tokens a forward pass: enough to keep two to a hundred cores busy, small enough for any memory."""
+
+
+def choose_dtype(name: DType, device: str) -> torch.dtype:
+    """The number format to compute in; ``auto`` takes bfloat16 where the processor multiplies it natively.
+
+    Example:
+        >>> choose_dtype("float32", "cpu")
+        torch.float32
+    """
+    if name != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[name]
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    abilities = torch.cpu.get_capabilities()
+    native = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
+    return torch.bfloat16 if device == "cpu" and native else torch.float32
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Split rows, in the given order, into batches of at most ``budget`` padded tokens (one row at least).
+
+    Example:
+        >>> list(token_batches([2, 3, 9, 1], budget=6))
+        [[0, 1], [2], [3]]
+    """
+    batch: list[int] = []
+    longest = 0
+    for row, length in enumerate(lengths):
+        if batch and max(longest, length) * (len(batch) + 1) > budget:
+            yield batch
+            batch, longest = [], 0
+        batch.append(row)
+        longest = max(longest, length)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRows:
+    """The two rows of the head that scoring needs.
+
+    Attributes:
+        weight: ``w_T`` and ``w_F``, ``(2, d)`` float32.
+        bias: ``b_T`` and ``b_F``, ``(2,)``; zeros where the head has none.
+        scale: What the family multiplies its logits by.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    scale: float
+
+    @property
+    def direction(self) -> Tensor:
+        """``scale * (w_T - w_F)``, ``(d,)``: the log-odds are its inner product with a state, plus ``offset``."""
+        return self.scale * (self.weight[0] - self.weight[1])
+
+    @property
+    def offset(self) -> float:
+        """``scale * (b_T - b_F)``: constant, so it never changes a ranking."""
+        return self.scale * float(self.bias[0] - self.bias[1])
+
+    def logits(self, states: Tensor) -> Tensor:
+        """``(z_T, z_F)`` of hidden states ``(n, d)``, as ``(n, 2)``, before any soft-cap."""
+        return self.scale * (states @ self.weight.T + self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A document, read: its keys and values in every layer, and its last hidden state ``e_D``.
+
+    Attributes:
+        states: ``(layers, 2, heads, L_D, d_head)``, keys before values.
+        last: ``e_D``, ``(d,)`` float32.
+    """
+
+    states: Tensor
+    last: Tensor
+
+    @property
+    def length(self) -> int:
+        """``L_D`` in tokens."""
+        return self.states.shape[3]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.states.nbytes + self.last.nbytes
+
+
+class Backbone:
+    """A causal language model of any Hugging Face family and its tokenizer.
+
+    Args:
+        model: A causal LM with a language head.
+        tokenizer: Its tokenizer.
+        batch_tokens: Padded tokens a forward pass.
+
+    Example:
+        >>> backbone = Backbone.load(Path("model-folder"))       # doctest: +SKIP
+        >>> backbone.last_states([[1, 2, 3], [4, 5]]).shape      # doctest: +SKIP
+        torch.Size([2, 576])
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int = _BATCH_TOKENS
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.model.eval()
+
+    @classmethod
+    def load(cls, folder: Path, dtype: DType = "auto", device: str = "auto") -> Backbone:
+        """Load a folder in Hugging Face layout with safetensors.
+
+        Args:
+            folder: Where config, weights and tokenizer are.
+            dtype: What to compute in; ``auto`` asks the processor.
+            device: A torch device; ``auto`` takes CUDA where there is one.
+
+        Raises:
+            InputError: If the folder is not a causal LM that transformers can load.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=choose_dtype(dtype, device), local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{folder} does not load as a causal language model: {reason}",
+                hint="give a folder that holds config.json, *.safetensors and a tokenizer",
+            ) from error
+        return cls(model.to(device), tokenizer)
+
+    @property
+    def blocks(self) -> nn.Module:
+        """The model without its head, ``M``."""
+        return self.model.base_model
+
+    @property
+    def hidden_size(self) -> int:
+        """``d``."""
+        return int(self._text_config.hidden_size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return next(self.blocks.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.blocks.parameters()).device
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens the model was made for, where its configuration says so."""
+        value = getattr(self._text_config, "max_position_embeddings", None)
+        return None if value is None else int(value)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, from the lowest to the highest."""
+        count = self._text_config.num_hidden_layers
+        for module in self.blocks.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise InputError(f"no list of {count} decoder layers found in {type(self.model).__name__}")
+
+    def answer_rows(self, true_id: int, false_id: int) -> AnswerRows:
+        """The head's rows for the two answers, in float32.
+
+        A soft-cap (Gemma 2) is left out: the score is defined on the uncapped logits, for teacher and student alike.
+        """
+        head = self._head
+        ids = [true_id, false_id]
+        weight = head.weight.detach()[ids].float().cpu()
+        bias = torch.zeros(2) if head.bias is None else head.bias.detach()[ids].float().cpu()
+        return AnswerRows(weight, bias, self._logit_scale)
+
+    def full_logits(self, states: Tensor) -> Tensor:
+        """The whole head on hidden states ``(n, d)``: logits ``(n, V)``, before any soft-cap."""
+        head = self._head
+        logits: Tensor = head(states.to(head.weight.dtype)).float()
+        return self._logit_scale * logits
+
+    @torch.inference_mode()
+    def last_states(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states at the last position of each sequence: ``(n, d)`` float32, in the order given.
+
+        Args:
+            ids: Sequences of at least one token.
+        """
+        out = torch.empty(len(ids), self.hidden_size)
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        for batch in token_batches([len(ids[row]) for row in order], self.batch_tokens):
+            rows = [order[i] for i in batch]
+            inputs = self.pad([ids[row] for row in rows])
+            out[rows] = self.forward_last(**inputs).float().cpu()
+        return out
+
+    def pad(self, ids: Sequence[Sequence[int]], side: Literal["left", "right"] = "right") -> dict[str, Tensor]:
+        """Pad to one length: ``input_ids``, ``attention_mask`` and ``position_ids``, each ``(n, L)``."""
+        longest = max(map(len, ids))
+        shape = (len(ids), longest)
+        tokens, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        for row, sequence in enumerate(ids):
+            span = slice(0, len(sequence)) if side == "right" else slice(longest - len(sequence), longest)
+            tokens[row, span] = torch.tensor(sequence, dtype=torch.long)
+            mask[row, span] = 1
+        positions = (mask.cumsum(1) - 1).clamp_min(0)
+        batch = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def forward_last(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+        """The state at each row's last real token, ``(n, d)``, with gradients where they are on."""
+        mask = None if bool(attention_mask.all()) else attention_mask
+        hidden = self.blocks(
+            input_ids=input_ids, attention_mask=mask, position_ids=position_ids, use_cache=False
+        ).last_hidden_state
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last = (attention_mask * places).argmax(1)
+        picked: Tensor = hidden[torch.arange(len(last), device=last.device), last]
+        return picked
+
+    @torch.inference_mode()
+    def prefixes(self, ids: Sequence[Sequence[int]]) -> list[Prefix]:
+        """Read documents: keys, values and ``e_D`` of each, in the order given.
+
+        Raises:
+            InputError: If the architecture keeps no keys and values for each token.
+        """
+        out: dict[int, Prefix] = {}
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        for batch in token_batches([len(ids[row]) for row in order], self.batch_tokens):
+            rows = [order[i] for i in batch]
+            inputs = self.pad([ids[row] for row in rows])
+            cache = DynamicCache()
+            mask = None if bool(inputs["attention_mask"].all()) else inputs.pop("attention_mask")
+            inputs["attention_mask"] = mask  # type: ignore[assignment]
+            hidden = self.blocks(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
+            states = self._stack(cache)
+            for place, row in enumerate(rows):
+                length = len(ids[row])
+                last = hidden[place, length - 1].float().cpu()
+                out[row] = Prefix(states[:, :, place, :, :length].clone(), last)
+        return [out[row] for row in range(len(ids))]
+
+    @torch.inference_mode()
+    def last_states_after(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Tensor:
+        """States at the last position of each continuation of a prefix: ``M(D,Q)[-1]``, ``(n, d)`` float32.
+
+        Rows go through in the order given; callers sort them so that neighbours have similar lengths.
+        """
+        out = torch.empty(len(ids), self.hidden_size)
+        start = 0
+        for rows in self._continuation_batches(prefixes, ids):
+            out[start : start + len(rows)] = self._continue([prefixes[r] for r in rows], [ids[r] for r in rows])
+            start += len(rows)
+        return out
+
+    def _continuation_batches(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Token batches; documents of unequal length are kept apart where a gap would shift a sliding window."""
+        window = getattr(self._text_config, "sliding_window", None)
+        for rows in token_batches([len(sequence) for sequence in ids], self.batch_tokens):
+            longest = max(prefixes[r].length for r in rows) + max(len(ids[r]) for r in rows)
+            if window is None or longest <= window:
+                yield rows
+                continue
+            run: list[int] = []
+            for row in rows:
+                if run and prefixes[row].length != prefixes[run[0]].length:
+                    yield run
+                    run = []
+                run.append(row)
+            yield run
+
+    def _continue(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Tensor:
+        lengths = torch.tensor([prefix.length for prefix in prefixes], device=self.device)
+        longest = max(prefix.length for prefix in prefixes)
+        layers, pair, heads, _, size = prefixes[0].states.shape
+        states = prefixes[0].states.new_zeros(layers, pair, len(prefixes), heads, longest, size)
+        for row, prefix in enumerate(prefixes):
+            states[:, :, row, :, : prefix.length] = prefix.states
+        cache = DynamicCache([(layer[0], layer[1]) for layer in states])
+        inputs = self.pad(ids)
+        before = torch.arange(longest, device=self.device)[None] < lengths[:, None]
+        mask = torch.cat([before.long(), inputs["attention_mask"]], dim=1)
+        hidden = self.blocks(
+            input_ids=inputs["input_ids"],
+            attention_mask=mask,
+            position_ids=inputs["position_ids"] + lengths[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        last = inputs["attention_mask"].sum(1) - 1
+        picked: Tensor = hidden[torch.arange(len(ids), device=self.device), last].float().cpu()
+        return picked
+
+    def _stack(self, cache: DynamicCache) -> Tensor:
+        pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
+        shapes = {None if k is None else k.shape for k, _ in pairs} | {None if v is None else v.shape for _, v in pairs}
+        if None in shapes or len(shapes) != 1:
+            raise InputError(
+                f"{type(self.model).__name__} does not keep the same keys and values in every layer",
+                hint="use a decoder with ordinary attention in all layers, such as Llama, Qwen, Gemma or GPT-2",
+            )
+        return torch.stack([torch.stack([k, v]) for k, v in pairs])
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def _head(self) -> nn.Linear:
+        head = self.model.get_output_embeddings()
+        if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
+            raise InputError(f"{type(self.model).__name__} has no linear language head")
+        return head  # type: ignore[return-value]
+
+    @property
+    def _logit_scale(self) -> float:
+        """Cohere multiplies its logits by ``logit_scale``; Granite divides them by ``logits_scaling``."""
+        config = self._text_config
+        return float(getattr(config, "logit_scale", 1.0) or 1.0) / float(getattr(config, "logits_scaling", 1.0) or 1.0)

@@ -1,0 +1,164 @@
+"""Models on disk: a folder with ``config.json``, ``backbone/``, for a student ``predictor.safetensors``, and a card.
+
+``backbone/`` holds a whole language model in Hugging Face layout, or a PEFT adapter on a base model that the
+configuration identifies. What does not belong together is refused when it is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rabtriever.artifacts import ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
+from rabtriever.backbone import Backbone, DType
+from rabtriever.base_models import base_name, resolve_base
+from rabtriever.errors import InputError
+from rabtriever.files import atomic_folder, write_text, writing
+from rabtriever.fingerprints import tokenizer_fingerprint
+from rabtriever.model_card import model_card
+from rabtriever.predictor import Predictor, PredictorConfig
+from rabtriever.prompt import Prompt, PromptConfig
+from rabtriever.reranker import Reranker
+from rabtriever.retriever import Retriever
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever"]
+
+_PREDICTOR = "predictor.safetensors"
+_BACKBONE = "backbone"
+
+
+def load_reranker(
+    name: str | Path, *, prompt: PromptConfig | None = None, dtype: DType = "auto", device: str = "auto"
+) -> Reranker:
+    """See :meth:`rabtriever.Reranker.from_pretrained`."""
+    if is_artifact(name):
+        if prompt is not None:
+            raise InputError(f"{name} brings the prompt that it was trained with", hint="leave prompt out")
+        return _load(Path(name), ArtifactConfig.read(name), dtype, device)
+    folder = resolve_base(name)
+    backbone = Backbone.load(folder, dtype, device)
+    check_finite(backbone.model.named_parameters(), folder)
+    base = BaseIdentity.of_folder(folder, base_name(name))
+    return Reranker(backbone, Prompt(backbone.tokenizer, prompt), base)
+
+
+def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
+    """See :meth:`rabtriever.Retriever.from_pretrained`."""
+    folder = Path(path)
+    config = ArtifactConfig.read(folder)
+    if config.predictor is None:
+        raise InputError(
+            f"{folder} holds a reranker (teacher) only, without a predictor",
+            hint=f"make a student of it: rabtriever distill {folder} DATASET -o MODEL",
+        )
+    reranker = _load(folder, config, dtype, device)
+    predictor_config = PredictorConfig.model_validate(config.predictor)
+    predictor = Predictor.load(folder / _PREDICTOR, config.base.hidden_size, predictor_config)
+    retriever = Retriever(reranker, predictor)
+    retriever.training = {"distill": config.training.get("distill", {})}
+    retriever.path = str(path)
+    return retriever
+
+
+def save_reranker(reranker: Reranker, path: Path) -> None:
+    """See :meth:`rabtriever.Reranker.save_pretrained`."""
+    with atomic_folder(path, keep=("runs",)) as folder:
+        config = _config(reranker, kind="reranker")
+        _write(reranker, config, folder, path.name)
+
+
+def save_retriever(retriever: Retriever, path: Path) -> None:
+    """See :meth:`rabtriever.Retriever.save_pretrained`."""
+    with atomic_folder(path, keep=("teacher", "runs")) as folder:
+        config = _config(retriever.reranker, kind="retriever").model_copy(
+            update={
+                "predictor": retriever.predictor.config.model_dump(),
+                "training": {**retriever.reranker.training, **retriever.training},
+            }
+        )
+        _write(retriever.reranker, config, folder, path.name)
+        with writing(folder / _PREDICTOR):
+            retriever.predictor.save(folder / _PREDICTOR)
+
+
+def _config(reranker: Reranker, kind: str) -> ArtifactConfig:
+    if reranker.base is None:
+        raise InputError(
+            "this reranker was built in memory: which base model it stands on is not known",
+            hint="load the base model with Reranker.from_pretrained",
+        )
+    return ArtifactConfig.model_validate(
+        {
+            "kind": kind,
+            "base": reranker.base,
+            "weights_hash": reranker.weights_hash,
+            "tokenizer_fingerprint": tokenizer_fingerprint(reranker.backbone.tokenizer),
+            "prompt": reranker.prompt.config.model_dump(),
+            "prompt_hash": reranker.prompt.hash,
+            "true_id": reranker.prompt.true_id,
+            "false_id": reranker.prompt.false_id,
+            "adapter": reranker.adapter is not None,
+            "training": reranker.training,
+        }
+    )
+
+
+def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) -> None:
+    backbone = folder / _BACKBONE
+    backbone.mkdir()
+    with writing(backbone):
+        if reranker.adapter is None:
+            reranker.backbone.model.save_pretrained(backbone)
+            reranker.backbone.tokenizer.save_pretrained(backbone)
+        else:
+            from safetensors.torch import save_file
+
+            save_file(reranker.adapter, backbone / "adapter_model.safetensors")
+            reranker.adapter_config.save_pretrained(str(backbone))
+    config.write(folder)
+    write_text(folder / "README.md", model_card(config, name))
+
+
+def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Reranker:
+    if config.adapter:
+        base_folder = resolve_base(config.base.name)
+        found = BaseIdentity.of_folder(base_folder, config.base.name)
+        check_same("base model", found.fingerprint, config.base.fingerprint, folder)
+        backbone = Backbone.load(base_folder, dtype, device)
+        adapter, adapter_config = _merge_adapter(backbone, folder / _BACKBONE)
+    else:
+        backbone, adapter, adapter_config = Backbone.load(folder / _BACKBONE, dtype, device), None, None
+    check_finite(_tensors(backbone, adapter), folder)
+    prompt = Prompt(backbone.tokenizer, PromptConfig.model_validate(config.prompt))
+    check_same("tokenizer", tokenizer_fingerprint(backbone.tokenizer), config.tokenizer_fingerprint, folder)
+    check_same("prompt", prompt.hash, config.prompt_hash, folder)
+    reranker = Reranker(backbone, prompt, config.base, weights_hash=config.weights_hash)
+    reranker.adapter, reranker.adapter_config = adapter, adapter_config
+    reranker.training = {key: value for key, value in config.training.items() if key != "distill"}
+    return reranker
+
+
+def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], Any]:
+    """Add the adapter to the base model's weights, in the format they compute in; training does the same at its end."""
+    try:
+        from peft import PeftModel, get_peft_model_state_dict
+    except ImportError as error:
+        raise InputError(f"{folder} is a LoRA adapter, which needs the package peft", hint="install rabtriever[train]") from error
+    try:
+        adapted = PeftModel.from_pretrained(backbone.model, str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again") from error
+    state = {key: value.detach().clone() for key, value in get_peft_model_state_dict(adapted).items()}
+    config = adapted.peft_config["default"]
+    backbone.model = adapted.merge_and_unload()
+    backbone.model.requires_grad_(False).eval()
+    return state, config
+
+
+def _tensors(backbone: Backbone, adapter: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    yield from (adapter or {}).items()
+    yield from backbone.model.named_parameters()

@@ -1,0 +1,182 @@
+"""The instruction of Eq. 7, the border between document and query, and the two answers.
+
+A text travels as ``head ids + text ids + tail ids``. The three are tokenised apart, for three reasons: the border
+between document and query never moves; truncation can only ever shorten the user's text, never the instruction; and
+what users write is read as text, even where it spells a control token such as ``<|im_end|>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rabtriever.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Prompt", "PromptConfig"]
+
+_INSTRUCTION = (
+    "Can Query be appropriately responded with Document? "
+    "If the answer is true, choose <T>; otherwise, choose <F>."
+)
+_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_CHARACTERS_PER_TOKEN = 32
+"""No tokenizer in use packs more characters of prose than this into a token: bounds the work on enormous texts."""
+
+
+class PromptConfig(BaseModel):
+    """The words around a document and a query (Eq. 7), and how long either may be.
+
+    Example:
+        >>> PromptConfig(max_query_tokens=64).document
+        'Document: {text}\\n'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    document: str = Field("Document: {text}\n", description="The document part; {text} stands for the document.")
+    query: str = Field(f"Query: {{text}}\n{_INSTRUCTION}", description="The query part with the instruction.")
+    true: str = Field("<T>", min_length=1, description="The answer that means relevant.")
+    false: str = Field("<F>", min_length=1, description="The answer that means not relevant.")
+    max_document_tokens: int = Field(512, ge=1, description="Longer documents lose their end.")
+    max_query_tokens: int = Field(256, ge=2, description="Longer queries lose their middle.")
+
+    @field_validator("document", "query")
+    @classmethod
+    def _one_text(cls, value: str) -> str:
+        if value.count("{text}") != 1:
+            raise ValueError(f"expected exactly one {{text}} in the template, got {value!r}")
+        return value
+
+
+class Prompt:
+    """Turns documents and queries into token ids for one tokenizer.
+
+    With a chat tokenizer the template's opening goes before the document and its generation cue after the query.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        config: The templates and limits.
+
+    Attributes:
+        true_id: The first token by which the answer ``<T>`` differs from ``<F>``, in context.
+        false_id: The same for ``<F>``.
+        hash: Identifies templates, limits and all constant ids, hence what the model reads around a text.
+
+    Raises:
+        InputError: If the two answers cannot be told apart by one token.
+
+    Example:
+        >>> prompt = Prompt(tokenizer, PromptConfig())                                 # doctest: +SKIP
+        >>> ids = prompt.document_ids("find a sponge") + prompt.query_ids("I spilled my coke")  # doctest: +SKIP
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.config = config or PromptConfig()
+        opening, closing, control = _chat_frame(tokenizer)
+        _protect(tokenizer, opening + closing)
+        document_head, document_tail = self.config.document.split("{text}")
+        query_head, query_tail = self.config.query.split("{text}")
+        # A space before the text belongs to the text, since most tokenizers join it to the word that follows.
+        self._document_space = _trailing_space(document_head)
+        self._query_space = _trailing_space(query_head)
+        head = document_head.removesuffix(self._document_space)
+        self.document_head = control + self._template_ids(opening + head)
+        self.document_tail = self._template_ids(document_tail)
+        self.query_head = self._template_ids(query_head.removesuffix(self._query_space))
+        self.query_tail, self.true_id, self.false_id = self._answer_ids(query_tail + closing)
+        self.hash = self._hash()
+
+    def document_ids(self, text: str) -> list[int]:
+        """Ids of the document part, ``(L_D,)``: at most ``max_document_tokens`` of the text are kept, from its start."""
+        limit = self.config.max_document_tokens
+        ids = self._text_ids(self._document_space + text[: limit * _CHARACTERS_PER_TOKEN]) if text else []
+        return self.document_head + ids[:limit] + self.document_tail
+
+    def query_ids(self, text: str) -> list[int]:
+        """Ids of the query part, ``(L_Q,)``: at most ``max_query_tokens`` of the text are kept, from both of its ends."""
+        limit = self.config.max_query_tokens
+        span = limit * _CHARACTERS_PER_TOKEN
+        if len(text) > 2 * span:
+            text = text[:span] + text[-span:]
+        ids = self._text_ids(self._query_space + text) if text else []
+        if len(ids) > limit:
+            ids = ids[: limit // 2] + ids[-(limit - limit // 2) :]
+        return self.query_head + ids + self.query_tail
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a document and a query can have together."""
+        constant = self.document_head + self.document_tail + self.query_head + self.query_tail
+        return len(constant) + self.config.max_document_tokens + self.config.max_query_tokens
+
+    def _text_ids(self, text: str) -> list[int]:
+        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        return list(ids)
+
+    def _template_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def _answer_ids(self, tail: str) -> tuple[list[int], int, int]:
+        """The query tail with what the answers share, and the first id by which they differ."""
+        true = self._template_ids(tail + self.config.true)
+        false = self._template_ids(tail + self.config.false)
+        shared = 0
+        while shared < min(len(true), len(false)) and true[shared] == false[shared]:
+            shared += 1
+        if shared == min(len(true), len(false)):
+            raise InputError(
+                f"this tokenizer cannot tell the answers {self.config.true!r} and {self.config.false!r} apart: "
+                f"their ids in context are {true[-4:]} and {false[-4:]}",
+                hint="choose other answers, for example prompt.true=yes prompt.false=no",
+            )
+        return true[:shared], true[shared], false[shared]
+
+    def _hash(self) -> str:
+        state: dict[str, Any] = {
+            "config": self.config.model_dump(),
+            "ids": [self.document_head, self.document_tail, self.query_head, self.query_tail],
+            "answers": [self.true_id, self.false_id],
+        }
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]]:
+    """What the chat template puts before and after a user's message, and the ids that open a plain text."""
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": _MARK}]
+        rendered = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        opening, _, closing = rendered.partition(_MARK)
+        return opening, closing, []
+    plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("a")["input_ids"])
+    return "", "\n", full[: len(full) - len(plain)] if full[len(full) - len(plain) :] == plain else _bos(full, plain)
+
+
+def _bos(full: list[int], plain: list[int]) -> list[int]:
+    """The special ids that a tokenizer puts before a text, where it puts some after it as well."""
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start]
+    return []
+
+
+def _protect(tokenizer: PreTrainedTokenizerBase, frame: str) -> None:
+    """Mark the template's control tokens as special, so that the same characters in a user's text stay text."""
+    plain = [t for t in tokenizer.added_tokens_decoder.values() if not t.special and t.content in frame and t.content.strip()]
+    if plain:
+        from tokenizers import AddedToken
+
+        tokens = [AddedToken(t.content, special=True, normalized=False) for t in plain]
+        tokenizer.add_special_tokens({"additional_special_tokens": tokens}, replace_additional_special_tokens=False)
+
+
+def _trailing_space(text: str) -> str:
+    return " " if text.endswith(" ") else ""

@@ -1,0 +1,140 @@
+"""The student: documents and queries encoded apart, scored by one inner product (Eq. 10 and 12, folded)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rabtriever.backbone import DType
+from rabtriever.errors import InputError
+from rabtriever.predictor import Predictor
+from rabtriever.progress import Progress, SilentProgress
+from rabtriever.reranker import Reranker
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Retriever"]
+
+_CHUNK = 256
+"""Texts between two reports of progress."""
+
+
+class Retriever:
+    """Encodes documents once and queries alone; their inner product is the student's log-odds.
+
+    The head is linear and the product element-wise, so ``(w_T - w_F) . (MLP(e_Q) * e_D)`` is an inner product of a query
+    vector with a document vector: any index for maximum inner product search ranks exactly as the student does.
+
+    Args:
+        reranker: The teacher; student and teacher share its language model.
+        predictor: What was distilled.
+
+    Attributes:
+        reranker: The teacher on the same language model, to rerank what was found.
+        path: The folder it was loaded from or saved to, or None.
+
+    Example:
+        >>> student = Retriever.from_pretrained("household")                 # doctest: +SKIP
+        >>> documents = student.encode_document(["find a sponge"])           # doctest: +SKIP
+        >>> queries = student.encode_query(["I spilled my coke"])            # doctest: +SKIP
+        >>> student.similarity(queries, documents).shape                     # doctest: +SKIP
+        (1, 1)
+    """
+
+    def __init__(self, reranker: Reranker, predictor: Predictor) -> None:
+        self.reranker = reranker
+        self.predictor = predictor.eval()
+        self.training: dict[str, Any] = {}
+        self.path: str | None = None
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
+        """Load a folder made by :meth:`save_pretrained` or ``rabtriever train``.
+
+        Raises:
+            InputError: If nothing loadable is there, or its numbers are not finite.
+            MismatchError: If base model, tokenizer or prompt differ from those it was trained with.
+        """
+        from rabtriever.model_folder import load_retriever
+
+        return load_retriever(path, dtype=dtype, device=device)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the model to a folder, atomically: config, language model or adapter, predictor and a model card."""
+        from rabtriever.model_folder import save_retriever
+
+        save_retriever(self, Path(path))
+        self.path = str(path)
+
+    @property
+    def dimension(self) -> int:
+        """``k``, the length of a vector."""
+        return self.predictor.vector_size
+
+    @property
+    def bias(self) -> float:
+        """What :meth:`similarity` adds to every inner product: the head's constant ``b_T - b_F``."""
+        return self.reranker.rows.offset
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies all that vectors depend on: weights, prompt and predictor. An index refuses any other."""
+        digest = hashlib.sha256(f"{self.reranker.fingerprint} {self.predictor.config.model_dump_json()}".encode())
+        for name, tensor in sorted(self.predictor.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def encode_document(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Vectors of documents, ``(n, k)`` float32."""
+        return self._encode(texts, "encoding documents", progress, query=False)
+
+    def encode_query(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Folded vectors of queries, ``(m, k)`` float32: ``q = (w_T - w_F) * MLP(e_Q)``."""
+        return self._encode(texts, "encoding queries", progress, query=True)
+
+    def similarity(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-odds of every query ``(m, k)`` with every document ``(n, k)``: ``(m, n)``.
+
+        Raises:
+            InputError: If the vectors have another length than this model's.
+        """
+        for vectors in (queries, documents):
+            if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+                raise InputError(
+                    f"expected vectors of shape (n, {self.dimension}), got {vectors.shape}",
+                    hint="encode queries and documents with this model",
+                )
+        return np.asarray(queries @ documents.T + np.float32(self.bias), dtype=np.float32)
+
+    def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
+        """Log-odds that each document answers the query, ``(n,)``."""
+        return self.similarity(self.encode_query([query]), self.encode_document(documents))[0]
+
+    @torch.inference_mode()
+    def _encode(
+        self, texts: Sequence[str], what: str, progress: Progress | None, *, query: bool
+    ) -> NDArray[np.float32]:
+        if isinstance(texts, str):
+            raise InputError("expected a list of texts, got one string", hint="write [text]")
+        out = np.empty((len(texts), self.dimension), dtype=np.float32)
+        states = self.reranker.query_states if query else self.reranker.document_states
+        with (progress or SilentProgress()).task(what, total=len(texts), unit="texts") as task:
+            # Long texts first, over all of them: what is encoded together has nearly one length.
+            order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+            for start in range(0, len(order), _CHUNK):
+                rows = order[start : start + _CHUNK]
+                found = states([texts[row] for row in rows])
+                if query:
+                    vectors = self.predictor.fold(found, self.reranker.rows.direction)
+                else:
+                    vectors = self.predictor.document(found)
+                out[rows] = vectors.numpy()
+                task.advance(len(rows))
+        return out

@@ -1,0 +1,105 @@
+"""Which documents a training query is paired with: all, random ones, or ones that are hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rabtriever.data import Dataset, Query
+from rabtriever.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+__all__ = ["Bm25Negatives", "draw", "mine", "parse_policy", "training_queries", "wrong_documents"]
+
+_POOL = 4
+"""``mined:K`` keeps the K best-scored of this many times K random wrong documents."""
+
+ScorePairs = Callable[[Sequence[tuple[str, str]]], "np.ndarray[tuple[int], np.dtype[np.float32]]"]
+
+
+def parse_policy(policy: str) -> tuple[str, int | None]:
+    """Split ``random:3`` into its kind and its number.
+
+    Example:
+        >>> parse_policy("random:3"), parse_policy("all")
+        (('random', 3), ('all', None))
+    """
+    kind, _, count = policy.partition(":")
+    return kind, int(count) if count else None
+
+
+def training_queries(dataset: Dataset, split: str, limit: int | None, seed: int) -> list[Query]:
+    """The split's judged queries, or ``limit`` of them drawn by seed, in file order.
+
+    Raises:
+        InputError: If the split holds no query with a right document.
+    """
+    queries = dataset.split(split)
+    if not queries:
+        raise InputError(f"dataset {dataset.name!r} has no judged query in split {split!r}")
+    if limit is None or limit >= len(queries):
+        return queries
+    chosen = np.random.default_rng(seed).choice(len(queries), size=limit, replace=False)
+    return [queries[i] for i in sorted(chosen)]
+
+
+def wrong_documents(dataset: Dataset, split: str, query: Query) -> list[str]:
+    """Ids of the documents not judged right for the query, in corpus order; ids with a right document's text are left out."""
+    right = dataset.relevant(split, query.id)
+    texts = {dataset.corpus[i].content for i in right}
+    return [i for i, document in dataset.corpus.items() if i not in right and document.content not in texts]
+
+
+def draw(ids: Sequence[str], count: int | None, rng: Generator) -> list[str]:
+    """``count`` of the ids at random, or all of them where there are no more (or ``count`` is None)."""
+    if count is None or count >= len(ids):
+        return list(ids)
+    return [ids[i] for i in rng.choice(len(ids), size=count, replace=False)]
+
+
+def mine(
+    dataset: Dataset, split: str, queries: Sequence[Query], count: int, rng: Generator, score_pairs: ScorePairs
+) -> dict[str, list[str]]:
+    """For each query the ``count`` wrong documents that a model scores highest among a random pool."""
+    pools = {q.id: draw(wrong_documents(dataset, split, q), _POOL * count, rng) for q in queries}
+    pairs = [(q.text, dataset.corpus[i].content) for q in queries for i in pools[q.id]]
+    scores = score_pairs(pairs)
+    out: dict[str, list[str]] = {}
+    start = 0
+    for query in queries:
+        pool = pools[query.id]
+        best = np.argsort(-scores[start : start + len(pool)], kind="stable")[:count]
+        out[query.id] = [pool[i] for i in best]
+        start += len(pool)
+    return out
+
+
+class Bm25Negatives:
+    """The wrong documents that share most words with a query.
+
+    Args:
+        dataset: Whose corpus is indexed, once.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        import bm25s
+
+        self._dataset = dataset
+        self._ids = list(dataset.corpus)
+        tokens = bm25s.tokenize([d.content for d in dataset.corpus.values()], stopwords="en", show_progress=False)
+        self._bm25 = bm25s.BM25()
+        self._bm25.index(tokens, show_progress=False)
+
+    def __call__(self, split: str, query: Query, count: int) -> list[str]:
+        """The ``count`` best-ranked wrong documents."""
+        import bm25s
+
+        wrong = set(wrong_documents(self._dataset, split, query))
+        words = bm25s.tokenize([query.text], stopwords="en", show_progress=False, return_ids=False)
+        scores = self._bm25.get_scores(words[0]) if words[0] else np.zeros(len(self._ids))
+        ranked = [self._ids[i] for i in np.argsort(-scores, kind="stable")]
+        return [i for i in ranked if i in wrong][:count]

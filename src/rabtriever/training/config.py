@@ -1,0 +1,118 @@
+"""Every hyper-parameter of both stages, in one place, checked when read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rabtriever.predictor import PredictorConfig
+from rabtriever.prompt import PromptConfig
+
+__all__ = ["DistillConfig", "LoraConfig", "TeacherConfig", "TrainConfig"]
+
+_POLICIES = {"teacher": ("all", "random", "mined", "bm25"), "distill": ("all", "random", "on-policy")}
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_policy(value: str, kinds: tuple[str, ...]) -> str:
+    kind, _, count = value.partition(":")
+    if kind not in kinds or (kind == "all") == bool(count) or (count and not (count.isdigit() and int(count) > 0)):
+        choices = ", ".join(name if name == "all" else f"{name}:K" for name in kinds)
+        raise ValueError(f"expected one of {choices} with K a positive number, got {value!r}")
+    return value
+
+
+class LoraConfig(_Config):
+    """Low-rank adapters on all linear maps of the trained layers.
+
+    Example:
+        >>> LoraConfig(rank=8).alpha
+        32
+    """
+
+    rank: int = Field(16, ge=1, description="Rank of each adapter.")
+    alpha: int = Field(32, ge=1, description="Adapters are scaled by alpha / rank.")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the adapters' input.")
+
+
+class TeacherConfig(_Config):
+    """Stage I: fine-tune the language model to answer ``<T>`` or ``<F>``.
+
+    Example:
+        >>> TeacherConfig(candidates="mined:4").objective
+        'sft'
+    """
+
+    objective: Literal["sft", "dpo"] = Field("sft", description="Cross-entropy on the answer, or DPO on right and wrong.")
+    dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
+    lora: LoraConfig | None = Field(LoraConfig(), description="Adapters; null trains the weights themselves.")
+    freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
+    candidates: str = Field("random:3", description="Wrong documents per query: all, random:K, mined:K or bm25:K.")
+    queries_per_step: int = Field(4, ge=1, description="Queries whose pairs make one optimiser step.")
+    batch_tokens: int = Field(4096, ge=1, description="Padded tokens that go through the model at once.")
+    learning_rate: float = Field(3e-4, gt=0.0, description="Peak learning rate.")
+    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
+    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
+    max_grad_norm: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm.")
+    epochs: float = Field(3.0, gt=0.0, description="Passes over the training queries.")
+    max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
+    evaluations: int = Field(4, ge=0, description="How often dev MRR is measured on the way; the best state is kept.")
+    patience: int = Field(2, ge=1, description="Evaluations without a better dev MRR before training stops.")
+    dev_queries: int = Field(48, ge=1, description="Dev queries, drawn by seed, in each evaluation.")
+    dev_candidates: int = Field(16, ge=2, description="Documents per dev query: the right ones and random others.")
+
+    @field_validator("candidates")
+    @classmethod
+    def _policy(cls, value: str) -> str:
+        return _check_policy(value, _POLICIES["teacher"])
+
+
+class DistillConfig(_Config):
+    """Stage III: train the predictor on what the teacher says of pairs.
+
+    Example:
+        >>> DistillConfig(candidates="on-policy:8").kl
+        'reverse'
+    """
+
+    predictor: PredictorConfig = Field(PredictorConfig(), description="The predictor (Eq. 12) and its variants.")
+    candidates: str = Field("random:16", description="Documents per query beside the right ones: all, random:K, on-policy:K.")
+    max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
+    kl_weight: float = Field(1.0, ge=0.0, description="w of Eq. 13.")
+    mse_weight: float = Field(1.0, ge=0.0, description="Weight of the embedding term; 0 leaves it out.")
+    kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of the divergence.")
+    vocabulary: bool = Field(False, description="Divergence over the whole vocabulary instead of the two answers.")
+    normalize_target: bool = Field(True, description="Divide the embedding error by each dimension's deviation.")
+    learning_rate: float = Field(1e-3, gt=0.0, description="Peak learning rate.")
+    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
+    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
+    batch_queries: int = Field(16, ge=1, description="Queries per step, each with all of its pairs.")
+    epochs: int = Field(30, ge=1, description="Passes over the pairs.")
+    refresh_epochs: int = Field(10, ge=1, description="on-policy: epochs between two draws of candidates.")
+    patience: int = Field(10, ge=1, description="Epochs without a better dev MRR before training stops.")
+    dev_queries: int = Field(100, ge=1, description="Dev queries, drawn by seed.")
+
+    @field_validator("candidates")
+    @classmethod
+    def _policy(cls, value: str) -> str:
+        return _check_policy(value, _POLICIES["distill"])
+
+
+class TrainConfig(_Config):
+    """All that ``rabtriever train`` needs beside a dataset.
+
+    Example:
+        >>> TrainConfig(seed=1).base
+        'smollm2-135m'
+    """
+
+    base: str = Field("smollm2-135m", description="The base model: an embedded name, a folder or a hub id.")
+    seed: int = Field(0, ge=0, description="Seeds every draw.")
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field("auto", description="What the model computes in.")
+    prompt: PromptConfig = Field(PromptConfig(), description="The instruction (Eq. 7).")
+    teacher: TeacherConfig = Field(TeacherConfig(), description="Stage I.")
+    distill: DistillConfig = Field(DistillConfig(), description="Stage III.")

@@ -1,0 +1,91 @@
+"""Stage III: train the predictor to say what the teacher would, from query and document read apart (Eq. 12 and 13).
+
+The backbone is frozen, so ``e_Q``, ``e_D`` and the teacher's outputs are computed once into a store; then only a small
+MLP trains, in minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rabtriever.errors import InputError
+from rabtriever.predictor import Predictor
+from rabtriever.progress import Progress, SilentProgress
+from rabtriever.retriever import Retriever
+from rabtriever.training.candidates import training_queries
+from rabtriever.training.config import DistillConfig
+from rabtriever.training.pairs import DevSet, PairSet
+from rabtriever.training.predictor_loop import PredictorLoop
+from rabtriever.training.teacher_outputs import TeacherOutputs
+
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset
+    from rabtriever.reranker import Reranker
+
+__all__ = ["distill"]
+
+
+def distill(
+    teacher: Reranker,
+    dataset: Dataset,
+    config: DistillConfig | None = None,
+    output: str | Path | None = None,
+    *,
+    seed: int = 0,
+    store: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Retriever:
+    """Distil a teacher into a retriever that shares its language model.
+
+    Args:
+        teacher: Stays as it is.
+        dataset: Its ``train`` split gives the queries; the best state by the student's MRR on ``dev`` is kept where
+            that split exists, else the last one.
+        config: Hyper-parameters.
+        output: A folder for the resumable state of this run; None keeps nothing.
+        seed: Seeds every draw.
+        store: The folder of teacher outputs, shared between runs; by default one in the user's cache.
+        progress: Where to report.
+
+    Returns:
+        The student, not yet saved.
+
+    Raises:
+        InputError: If the dataset has no training queries, or the loss stops being a number.
+
+    Example:
+        >>> student = distill(teacher, Dataset.load("saycan"))       # doctest: +SKIP
+        >>> student.save_pretrained("saycan-student")                # doctest: +SKIP
+    """
+    config = config or DistillConfig()
+    progress = progress or SilentProgress()
+    if config.mse_weight == 0 and config.kl_weight == 0:
+        raise InputError("mse_weight and kl_weight are both 0: nothing to learn from", hint="set one of them above 0")
+    begin = time.perf_counter()
+    with TemporaryDirectory() as scratch:
+        outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)
+        queries = training_queries(dataset, "train", config.max_queries, seed)
+        pairs = PairSet(dataset, queries, outputs, config.candidates, seed)
+        dev = DevSet.of(dataset, outputs, config, seed)
+        loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
+        report = loop.run()
+        predictor: Predictor = loop.best_predictor()
+    student = Retriever(teacher, predictor)
+    student.training["distill"] = {
+        **report,
+        "teacher_pairs_computed": outputs.computed,
+        "seconds": round(time.perf_counter() - begin, 1),
+        "config": config.model_dump(),
+        "seed": seed,
+        "data": dataset.fingerprint,
+    }
+    return student
+
+
+def _default_store() -> Path:
+    from rabtriever.embedded_models import cache_dir
+
+    return cache_dir() / "teacher-outputs"

@@ -1,0 +1,176 @@
+"""The pairs that stage III learns from, and the dev queries that it is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.training.candidates import draw, parse_policy, training_queries, wrong_documents
+
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset, Query
+    from rabtriever.training.config import DistillConfig
+    from rabtriever.training.teacher_outputs import TeacherOutputs
+
+__all__ = ["Batch", "DevSet", "PairSet"]
+
+_DEV_RANDOM = 15
+"""Random documents per dev query, beside the right ones, on which student and teacher are correlated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pairs of a few queries.
+
+    Attributes:
+        queries: Positions of the batch's queries, ``(b,)``.
+        owner: For each pair, which of the batch's queries it belongs to, ``(n,)``.
+        documents: For each pair, its document's position in the corpus, ``(n,)``.
+        rows: For each pair, its row in the store, ``(n,)``.
+    """
+
+    queries: Tensor
+    owner: Tensor
+    documents: Tensor
+    rows: Tensor
+
+
+class PairSet:
+    """Each training query's candidates, judged by the teacher.
+
+    Args:
+        dataset: Where the texts come from.
+        queries: The training queries.
+        outputs: The teacher's outputs.
+        policy: ``all``, ``random:K`` or ``on-policy:K``.
+        seed: Seeds every draw.
+
+    Attributes:
+        e_q: Query states, ``(m, d)``.
+        e_d: States of the whole corpus, ``(n, d)``.
+    """
+
+    def __init__(self, dataset: Dataset, queries: list[Query], outputs: TeacherOutputs, policy: str, seed: int) -> None:
+        self.outputs = outputs
+        self.kind, self.count = parse_policy(policy)
+        self.query_texts = [query.text for query in queries]
+        self.document_texts = [document.content for document in dataset.corpus.values()]
+        self.e_q = outputs.queries(self.query_texts)
+        self.e_d = outputs.documents(self.document_texts)
+        place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+        rng = np.random.default_rng([seed, 2])
+        self.chosen: list[list[int]] = []
+        for query in queries:
+            right = sorted(dataset.relevant("train", query.id))
+            wrong = draw(wrong_documents(dataset, "train", query), self.count, rng)
+            self.chosen.append([place[i] for i in right + wrong])
+        self._judge()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chosen))
+
+    def restore(self, chosen: list[list[int]]) -> None:
+        """Go back to the candidates of a stored run."""
+        self.chosen = chosen
+        self._judge()
+
+    def refresh(self, folded: Tensor, documents: Tensor) -> int:
+        """``on-policy``: add each query's top documents by the student's own ranking; how many pairs are new.
+
+        Args:
+            folded: Folded queries, ``(m, k)``.
+            documents: Document vectors, ``(n, k)``.
+        """
+        assert self.count is not None
+        before = len(self)
+        top = min(self.count, len(documents))
+        for start in range(0, len(folded), 1024):
+            best = (folded[start : start + 1024] @ documents.T).topk(top, dim=1).indices
+            for row, ids in enumerate(best.tolist(), start):
+                known = set(self.chosen[row])
+                self.chosen[row] = self.chosen[row] + [i for i in ids if i not in known]
+        self._judge()
+        return len(self) - before
+
+    def batch(self, queries: Tensor) -> Batch:
+        """All pairs of the given queries."""
+        spans = [torch.arange(self._starts[q], self._starts[q + 1]) for q in queries.tolist()]
+        places = torch.cat(spans)
+        owner = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([len(span) for span in spans]))
+        return Batch(queries, owner, self._documents[places], self._rows[places])
+
+    def target_deviation(self) -> Tensor:
+        """The standard deviation of ``e_teacher`` per dimension over (a sample of) the pairs, ``(d,)``."""
+        rows = self._rows[torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:20_000]]
+        states = self.outputs.states(rows)
+        return states.std(0).clamp_min(1e-3 * float(states.std()))
+
+    def _judge(self) -> None:
+        pairs = [
+            (self.query_texts[row], self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids
+        ]
+        self._rows = self.outputs.judge(pairs)
+        self._documents = torch.tensor([i for ids in self.chosen for i in ids])
+        self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in self.chosen])]).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class DevSet:
+    """Dev queries: the right documents of each, and a sample of pairs with the teacher's log-odds.
+
+    Attributes:
+        e_q: ``(m, d)``.
+        right: For each query, the positions of its right documents in the corpus.
+        owner: For each sampled pair its query, ``(n,)``.
+        documents: For each sampled pair its document, ``(n,)``.
+        log_odds: The teacher's, ``(n,)``.
+    """
+
+    e_q: Tensor
+    right: list[list[int]]
+    owner: Tensor
+    documents: Tensor
+    log_odds: Tensor
+
+    @classmethod
+    def of(cls, dataset: Dataset, outputs: TeacherOutputs, config: DistillConfig, seed: int) -> DevSet | None:
+        """The dataset's dev queries, or None where it has no such split."""
+        if "dev" not in dataset.qrels or not dataset.split("dev"):
+            return None
+        queries = training_queries(dataset, "dev", config.dev_queries, seed)
+        place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+        texts = [document.content for document in dataset.corpus.values()]
+        rng = np.random.default_rng([seed, 3])
+        right = [sorted(place[i] for i in dataset.relevant("dev", q.id)) for q in queries]
+        sampled = [
+            ids + [place[i] for i in draw(wrong_documents(dataset, "dev", q), _DEV_RANDOM, rng)]
+            for q, ids in zip(queries, right, strict=True)
+        ]
+        pairs = [(q.text, texts[i]) for q, ids in zip(queries, sampled, strict=True) for i in ids]
+        logits = outputs.logits(outputs.judge(pairs))
+        owner = torch.tensor([row for row, ids in enumerate(sampled) for _ in ids])
+        documents = torch.tensor([i for ids in sampled for i in ids])
+        return cls(outputs.queries([q.text for q in queries]), right, owner, documents, logits[:, 0] - logits[:, 1])
+
+    def measure(self, folded: Tensor, documents: Tensor) -> tuple[float, float, float]:
+        """MRR, recall at 1 of the student, and the correlation of its log-odds with the teacher's.
+
+        Args:
+            folded: Folded dev queries, ``(m, k)``.
+            documents: Document vectors, ``(n, k)``.
+        """
+        scores = folded @ documents.T
+        ranks = []
+        for row, right in enumerate(self.right):
+            best = scores[row, right].max()
+            wrong = torch.ones(scores.shape[1], dtype=torch.bool)
+            wrong[right] = False
+            ranks.append(1 + int((scores[row][wrong] >= best).sum()))
+        student = scores[self.owner, self.documents]
+        both = torch.stack([student, self.log_odds])
+        correlation = float(torch.corrcoef(both)[0, 1]) if float(student.std()) > 0 else 0.0
+        return float(np.mean([1 / r for r in ranks])), float(np.mean([r == 1 for r in ranks])), correlation

@@ -1,0 +1,100 @@
+"""Which pairs stage I trains on, step by step: drawn by seed, an epoch at a time, and kept for a resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rabtriever.files import read_json, write_json
+from rabtriever.training.candidates import Bm25Negatives, draw, mine, parse_policy, wrong_documents
+
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset, Query
+    from rabtriever.training.candidates import ScorePairs
+    from rabtriever.training.config import TeacherConfig
+
+__all__ = ["Pair", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a document as texts, and whether the document is right."""
+
+    query: str
+    document: str
+    right: bool
+
+
+class Plan:
+    """The steps of stage I, each a list of pairs of ``queries_per_step`` queries.
+
+    Args:
+        dataset: Where the texts come from.
+        queries: The training queries.
+        config: The candidate policy and the step's size.
+        seed: Seeds every draw.
+        score_pairs: The current model, for ``mined:K``.
+        folder: Where each epoch's draw is kept, since a mined one cannot be drawn again; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        queries: list[Query],
+        config: TeacherConfig,
+        seed: int,
+        score_pairs: ScorePairs,
+        folder: Path | None,
+    ) -> None:
+        self.dataset = dataset
+        self.queries = {query.id: query for query in queries}
+        self.size = config.queries_per_step
+        self.seed = seed
+        self.kind, self.count = parse_policy(config.candidates)
+        self._score_pairs = score_pairs
+        self._folder = folder
+        self._bm25 = Bm25Negatives(dataset) if self.kind == "bm25" else None
+        self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that visit every training query once."""
+        return -(-len(self.queries) // self.size)
+
+    def step(self, number: int) -> list[Pair]:
+        """The pairs of one step, counted from 0 over all epochs."""
+        epoch, place = divmod(number, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self._load_or_draw(epoch))
+        pairs = []
+        for query_id, wrong in self._epoch[1][place * self.size : (place + 1) * self.size]:
+            text = self.queries[query_id].text
+            right = sorted(self.dataset.relevant("train", query_id))
+            pairs += [Pair(text, self.dataset.corpus[i].content, True) for i in right]
+            pairs += [Pair(text, self.dataset.corpus[i].content, False) for i in wrong]
+        return pairs
+
+    def _load_or_draw(self, epoch: int) -> list[tuple[str, list[str]]]:
+        path = self._folder / f"plan-{epoch}.json" if self._folder else None
+        if path is not None and path.exists():
+            return [(query_id, wrong) for query_id, wrong in read_json(path)["draw"]]
+        drawn = self._draw(epoch)
+        if path is not None:
+            write_json(path, {"draw": drawn})
+        return drawn
+
+    def _draw(self, epoch: int) -> list[tuple[str, list[str]]]:
+        rng = np.random.default_rng([self.seed, epoch])
+        ids = list(self.queries)
+        order = [self.queries[ids[i]] for i in rng.permutation(len(ids))]
+        if self.kind == "mined":
+            assert self.count is not None
+            mined = mine(self.dataset, "train", order, self.count, rng, self._score_pairs)
+            return [(query.id, mined[query.id]) for query in order]
+        if self._bm25 is not None:
+            assert self.count is not None
+            return [(query.id, self._bm25("train", query, self.count)) for query in order]
+        return [(query.id, draw(wrong_documents(self.dataset, "train", query), self.count, rng)) for query in order]

@@ -1,0 +1,201 @@
+"""The loop of stage III: epochs over stored pairs, the best state by dev MRR, resumable after any epoch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from rabtriever.errors import InputError
+from rabtriever.losses import distillation_loss, effective_rank
+from rabtriever.predictor import Predictor
+from rabtriever.training.checkpoint import load_state, save_state
+
+if TYPE_CHECKING:
+    from rabtriever.progress import Progress
+    from rabtriever.reranker import Reranker
+    from rabtriever.training.config import DistillConfig
+    from rabtriever.training.pairs import Batch, DevSet, PairSet
+
+__all__ = ["PredictorLoop"]
+
+_COLLAPSED = 1.5
+"""An effective rank below this: all queries are folded onto one line."""
+
+
+class PredictorLoop:
+    """Trains a predictor on a set of judged pairs.
+
+    Args:
+        teacher: Its answer rows (and head, for the divergence over the vocabulary) are used.
+        pairs: What to learn from.
+        dev: What to choose the best state by, or None.
+        config: Hyper-parameters.
+        seed: Seeds the start and every shuffle.
+        folder: Where the state of the run is kept.
+        progress: Where to report.
+    """
+
+    def __init__(
+        self,
+        teacher: Reranker,
+        pairs: PairSet,
+        dev: DevSet | None,
+        config: DistillConfig,
+        seed: int,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self.teacher, self.pairs, self.dev, self.config = teacher, pairs, dev, config
+        self.seed, self.folder, self.progress = seed, folder, progress
+        torch.manual_seed(seed)
+        self.predictor = Predictor(teacher.backbone.hidden_size, config.predictor)
+        self.predictor.fit_standardization(pairs.e_q, pairs.e_d)
+        self.scale = pairs.target_deviation() if config.normalize_target else None
+        self.steps_per_epoch = -(-len(pairs.e_q) // config.batch_queries)
+        self.optimizer = torch.optim.AdamW(
+            self.predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.scheduler = LambdaLR(self.optimizer, self._rate)
+        self.history: list[dict[str, float]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end or until patience runs out; what was reached."""
+        state = self.folder / "state.safetensors"
+        if state.exists():
+            stored = load_state(state, dict(self.predictor.named_parameters()), self.optimizer, self.scheduler)
+            self.history = stored["history"]
+            self.pairs.restore(stored["chosen"])
+            self.progress.say(f"student: goes on from epoch {len(self.history)}")
+        with self.progress.task("student", total=self.config.epochs, unit="epochs") as task:
+            task.advance(len(self.history))
+            while len(self.history) < self.config.epochs and not self._patience_is_out():
+                self._refresh()
+                loss = self._epoch(len(self.history))
+                entry = {**loss, **self._measure()}
+                if not self.history or self._is_best(entry):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self.predictor.save(self.folder / "best.safetensors")
+                self.history.append(entry)
+                extra = {"history": self.history, "chosen": self.pairs.chosen}
+                save_state(state, dict(self.predictor.named_parameters()), self.optimizer, self.scheduler, extra)
+                task.advance(1)
+                task.note(", ".join(f"{key} {value:.3f}" for key, value in entry.items()))
+        return self._report()
+
+    def best_predictor(self) -> Predictor:
+        """The predictor of the best epoch."""
+        return Predictor.load(
+            self.folder / "best.safetensors", self.teacher.backbone.hidden_size, self.config.predictor
+        )
+
+    def _rate(self, step: int) -> float:
+        """A linear warm-up, then half a cosine to zero."""
+        total = self.config.epochs * self.steps_per_epoch
+        warm = max(1, round(self.config.warmup * total))
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    def _refresh(self) -> None:
+        epoch = len(self.history)
+        if self.pairs.kind != "on-policy" or epoch == 0 or epoch % self.config.refresh_epochs:
+            return
+        self.predictor.eval()
+        with torch.inference_mode():
+            new = self.pairs.refresh(self._fold(self.pairs.e_q), self.predictor.document(self.pairs.e_d))
+        self.progress.say(f"student: {new} new pairs from its own ranking, {len(self.pairs)} in all")
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        self.predictor.train()
+        order = torch.randperm(
+            len(self.pairs.e_q), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        )
+        total = torch.zeros(2)
+        for queries in order.split(self.config.batch_queries):
+            batch = self.pairs.batch(queries)
+            loss, terms = self._loss(batch)
+            if not math.isfinite(float(loss)):
+                raise InputError(
+                    f"the student's loss became {float(loss)} in epoch {epoch}",
+                    hint="lower distill.learning_rate or distill.kl_weight",
+                )
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), 1.0)
+            self.optimizer.step()
+            self.scheduler.step()
+            total += terms * len(queries) / len(order)
+        return {"mse": float(total[0]), "kl": float(total[1])}
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        target = self.pairs.outputs.states(batch.rows)
+        # The MLP runs once per query, the product once per pair.
+        predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
+        documents = self.predictor.document(self.pairs.e_d[batch.documents])
+        student = self.predictor.combine(predicted[batch.owner], documents)
+        if self.config.vocabulary:
+            device = self.teacher.backbone.device
+            ours = self.teacher.backbone.full_logits(student.to(device)).cpu()
+            with torch.no_grad():
+                theirs = self.teacher.backbone.full_logits(target.to(device)).cpu()
+        else:
+            ours, theirs = self.teacher.rows.logits(student), self.pairs.outputs.logits(batch.rows)
+        loss = distillation_loss(
+            student,
+            target,
+            ours,
+            theirs,
+            mse_weight=self.config.mse_weight,
+            kl_weight=self.config.kl_weight,
+            kl=self.config.kl,
+            scale=self.scale,
+        )
+        return loss.total, torch.stack([loss.mse, loss.kl])
+
+    @torch.inference_mode()
+    def _measure(self) -> dict[str, float]:
+        self.predictor.eval()
+        rank = effective_rank(self._fold(self.pairs.e_q[:512]))
+        if self.dev is None:
+            return {"effective_rank": rank}
+        folded, documents = self._fold(self.dev.e_q), self.predictor.document(self.pairs.e_d)
+        mrr, recall, correlation = self.dev.measure(folded, documents)
+        return {"dev_mrr": mrr, "dev_r1": recall, "correlation": correlation, "effective_rank": rank}
+
+    def _fold(self, e_q: Tensor) -> Tensor:
+        return self.predictor.fold(e_q, self.teacher.rows.direction)
+
+    def _is_best(self, entry: dict[str, float]) -> bool:
+        return "dev_mrr" not in entry or entry["dev_mrr"] > max(e["dev_mrr"] for e in self.history)
+
+    def _patience_is_out(self) -> bool:
+        if self.dev is None or not self.history:
+            return False
+        return len(self.history) - 1 - self._best_epoch() >= self.config.patience
+
+    def _best_epoch(self) -> int:
+        if self.dev is None:
+            return len(self.history) - 1
+        mrrs = [entry["dev_mrr"] for entry in self.history]
+        return mrrs.index(max(mrrs))
+
+    def _report(self) -> dict[str, Any]:
+        best = self.history[self._best_epoch()]
+        if best["effective_rank"] < _COLLAPSED and self.config.predictor.multiply and len(self.pairs.e_q) > 8:
+            self.progress.say(
+                f"student: warning: the queries have collapsed (effective rank {best['effective_rank']:.2f}); "
+                "try a lower learning rate or distill.mse_weight=0"
+            )
+        return {
+            "epochs": len(self.history),
+            "best_epoch": self._best_epoch() + 1,
+            "queries": len(self.pairs.e_q),
+            "pairs": len(self.pairs),
+            **best,
+            "history": self.history,
+        }
