@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rabtriever.data import Document, Query
+from rabtriever.errors import InputError
+from rabtriever.evaluation import Bm25System, DenseSystem, Preparable, StudentSystem, System, TeacherSystem
+
+CORPUS = {
+    "d1": Document("d1", "find a sponge to wipe the spill"),
+    "d2": Document("d2", "open the door for the cat"),
+    "d3": Document("d3", "", title="water the plants"),
+}
+
+
+class Letters:
+    """A bi-encoder that counts letters, and how often it was asked for documents."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[t.count(c) for c in "abcdefghijklmnopqrstuvwxyz"] for t in texts], dtype=np.float32)
+
+    def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.encoded += texts
+        return self.encode_query(texts)
+
+    def similarity(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
+        return queries @ documents.T
+
+
+class CommonWords:
+    """A reranker that counts common words, and keeps the pairs it was given."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[str, str]] = []
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        self.pairs += pairs
+        return np.array([len(set(q.split()) & set(d.split())) for q, d in pairs], dtype=np.float32)
+
+
+@pytest.mark.parametrize("system", [Bm25System(), StudentSystem(Letters()), TeacherSystem(CommonWords())])
+def test_protocols(system: System) -> None:
+    assert isinstance(system, System)
+    assert isinstance(system, Preparable)
+    ranking = system.rank([Query("q1", "the cat is at the door"), Query("q2", "water")], CORPUS, 2)
+    assert {query: len(scores) for query, scores in ranking.items()} == {"q1": 2, "q2": 2}
+    assert max(ranking["q1"], key=ranking["q1"].__getitem__) == "d2"
+    assert {type(score) for scores in ranking.values() for score in scores.values()} == {float}
+
+
+def test_bm25_reads_titles() -> None:
+    scores = Bm25System().rank([Query("q", "plants")], CORPUS, 10)["q"]
+    assert scores["d3"] > 0
+    assert scores["d1"] == scores["d2"] == 0
+
+
+@pytest.mark.parametrize("text", ["the", "?", "\0 \ud800", "zebra", "ß é 猫"])
+def test_bm25_queries_without_a_known_word(text: str) -> None:
+    assert Bm25System().rank([Query("q", text)], CORPUS, 10)["q"] == {"d1": 0.0, "d2": 0.0, "d3": 0.0}
+
+
+@pytest.mark.parametrize("text", ["", "the", "x"])
+def test_bm25_corpus_without_a_word(text: str) -> None:
+    assert Bm25System().rank([Query("q", "cat")], {"d": Document("d", text)}, 10)["q"] == {"d": 0.0}
+
+
+def test_another_corpus_is_read_anew() -> None:
+    other = {"x": Document("x", "cat")}
+    for system in (Bm25System(), StudentSystem(Letters())):
+        system.rank([Query("q", "cat")], CORPUS, 3)
+        assert list(system.rank([Query("q", "cat")], other, 3)["q"]) == ["x"]
+
+
+def test_the_student_encodes_documents_once() -> None:
+    encoder = Letters()
+    system = StudentSystem(encoder)
+    system.prepare(CORPUS)
+    for _ in range(3):
+        system.rank([Query("q", "cat")], CORPUS, 3)
+    assert encoder.encoded == [document.content for document in CORPUS.values()]
+
+
+def test_the_teacher_reads_every_pair() -> None:
+    reranker = CommonWords()
+    TeacherSystem(reranker).rank([Query("q", "cat"), Query("r", "dog")], CORPUS, 1)
+    assert reranker.pairs == [(q, document.content) for q in ("cat", "dog") for document in CORPUS.values()]
+
+
+def test_the_teacher_on_candidates() -> None:
+    reranker = CommonWords()
+    system = TeacherSystem(reranker, "teacher", candidates=1)
+    assert system.name == "teacher on BM25's best 1"
+    assert system.rank([Query("q", "a cat")], CORPUS, 10) == {"q": {"d2": 1.0}}
+    assert reranker.pairs == [("a cat", CORPUS["d2"].content)]
+    with pytest.raises(InputError, match="at least 1, found 0"):
+        TeacherSystem(reranker, candidates=0)
+
+
+def test_a_sentence_transformers_model(tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted({word for document in CORPUS.values() for word in document.content.split()})
+    tokenizer = Tokenizer(
+        models.WordLevel({"?": 0} | {word: i for i, word in enumerate(words, start=1)}, unk_token="?")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    weights = np.eye(len(words) + 1, dtype=np.float32)
+    model = sentence_transformers.SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu"
+    )
+    model.save_pretrained(str(tmp_path / "model"))
+    system = DenseSystem(tmp_path / "model")
+    scores = system.rank([Query("q", "open the door for the cat")], CORPUS, 3)["q"]
+    assert max(scores, key=scores.__getitem__) == "d2"
+    assert scores["d2"] == pytest.approx(1.0, abs=1e-5)  # the cosine
+    assert system.name == str(tmp_path / "model")
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(InputError, match="cannot be loaded as a sentence-transformers model") as caught:
+        DenseSystem(tmp_path)
+    assert "\n" not in str(caught.value)
