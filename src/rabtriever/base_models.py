@@ -23,15 +23,17 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def base_name(base: str | Path) -> str:
-    """The name to record for a base model: as given, but of a local folder only its last part.
+    """The name to record for a base model, by which :func:`resolve_base` finds it again from any working folder.
+
+    An embedded name or hub id stays as it is; a local folder becomes an absolute path.
 
     Example:
-        >>> base_name("smollm2-135m"), base_name("Qwen/Qwen3-0.6B"), base_name("/data/models/qwen")
-        ('smollm2-135m', 'Qwen/Qwen3-0.6B', 'qwen')
+        >>> base_name("smollm2-135m"), base_name("Qwen/Qwen3-0.6B")
+        ('smollm2-135m', 'Qwen/Qwen3-0.6B')
     """
     name = os.fspath(base)
-    local = name not in EMBEDDED and (Path(name).expanduser().is_dir() or not _HUB_ID.fullmatch(name))
-    return Path(name).expanduser().absolute().name if local else name
+    folder = Path(name).expanduser()
+    return name if name in EMBEDDED or not folder.is_dir() else str(folder.resolve())
 
 
 def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
@@ -65,6 +67,11 @@ def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = N
         )
     if _HUB_ID.fullmatch(name):
         return _checked(_from_hub(name, say))
+    if folder.is_absolute():
+        raise InputError(
+            f"the base model's folder {folder} does not exist",
+            hint="put it back there, or give the path where it is now",
+        )
     known = ", ".join(EMBEDDED)
     close = difflib.get_close_matches(name.lower(), EMBEDDED, n=1, cutoff=0.5)
     raise InputError(

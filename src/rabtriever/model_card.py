@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -34,52 +35,51 @@ _USAGE = {
     "reranker": """```python
 from rabtriever import Reranker
 
-teacher = Reranker.from_pretrained("{name}")
+teacher = Reranker.from_pretrained("path/to/this/folder")
 documents = ["find a sponge", "open the window"]
 print(teacher.score("I spilled my coke", documents))  # log-odds
 ```
 
 ```
-rabtriever rerank {name} "I spilled my coke" documents.jsonl
+rabtriever rerank path/to/this/folder "I spilled my coke" documents.jsonl
 ```""",
     "retriever": """```python
 from rabtriever import Retriever
 
-student = Retriever.from_pretrained("{name}")
+student = Retriever.from_pretrained("path/to/this/folder")
 vectors = student.encode_document(["find a sponge", "open the window"])
 query = student.encode_query(["I spilled my coke"])
 print(student.similarity(query, vectors))  # log-odds
 ```
 
 ```
-rabtriever index {name} corpus.jsonl -o INDEX
+rabtriever index path/to/this/folder corpus.jsonl -o INDEX
 rabtriever search INDEX "I spilled my coke"
 ```""",
 }
 
 
-def model_card(config: ArtifactConfig, name: str) -> str:
+def model_card(config: ArtifactConfig) -> str:
     """The model card, as Markdown with YAML front matter.
 
     Args:
         config: What the model says about itself. Of ``config.training``, the keys ``teacher`` and ``distill`` (scalars,
             and ``config`` for the settings) and ``results`` (what ``rabtriever evaluate --json`` prints) are shown.
-        name: What the model is called, usually the last part of its folder.
     """
-    known = EMBEDDED.get(config.base.name)
+    known, base = EMBEDDED.get(config.base.name), _base(config)
     front: dict[str, Any] = {"library_name": "rabtriever"}
     if known:
         front["license"] = known.license.lower()
-    if known or "/" in config.base.name:
-        front["base_model"] = known.hub_id if known else config.base.name
+    if known or "/" in base:
+        front["base_model"] = known.hub_id if known else base
     front["pipeline_tag"] = "text-ranking" if config.kind == "reranker" else "feature-extraction"
     front["tags"] = ["rabtriever", "rationale-based-retrieval", config.kind]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {name}",
+        f"# A {config.kind} made of {base}",
         _ABOUT[config.kind],
         "## Use",
-        _USAGE[config.kind].format(name=name),
+        _USAGE[config.kind],
         *_results(config.training.get("results")),
         "## How it was made",
         _origin(config),
@@ -90,10 +90,16 @@ def model_card(config: ArtifactConfig, name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _base(config: ArtifactConfig) -> str:
+    """The base model's name; of a local folder, whose path means nothing elsewhere, only the last part."""
+    name = config.base.name
+    return PurePath(name).name if PurePath(name).is_absolute() else name
+
+
 def _origin(config: ArtifactConfig) -> str:
     weights = "a LoRA adapter on the base model" if config.adapter else "a whole language model"
     rows = {
-        "Base model": f"{config.base.name} ({config.base.architecture}, width {config.base.hidden_size})",
+        "Base model": f"{_base(config)} ({config.base.architecture}, width {config.base.hidden_size})",
         "Base model's fingerprint": f"`{config.base.fingerprint}`",
         "Weights": weights + (" and a predictor" if config.predictor is not None else ""),
         "Made with": ", ".join(

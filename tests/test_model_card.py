@@ -1,0 +1,107 @@
+"""The model card says what the model is, how it was made and how to use it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from rabtriever.artifacts import ArtifactConfig, BaseIdentity
+from rabtriever.model_card import model_card
+
+TRAINING = {
+    "teacher": {
+        "steps": 110,
+        "dev_mrr": 0.47382,
+        "data": "f00d",
+        "seed": 3,
+        "config": {"lora": {"rank": 16}, "epochs": 3.0},
+    },
+    "results": {
+        "dataset": "household",
+        "split": "test",
+        "queries": 80,
+        "systems": {"student": {"R@1": 0.51251, "MRR@10": 0.6}, "bm25": {"R@1": 0.05, "ms_per_query": 0.1}},
+    },
+}
+
+
+def config(kind: str = "retriever", base: str = "smollm2-135m", **changes: object) -> ArtifactConfig:
+    values = {
+        "kind": kind,
+        "base": BaseIdentity(name=base, fingerprint="ab" * 32, architecture="LlamaForCausalLM", hidden_size=576),
+        "weights_hash": "12",
+        "tokenizer_fingerprint": "cd",
+        "prompt": {"max_document_tokens": 512, "max_query_tokens": 256},
+        "prompt_hash": "ef",
+        "true_id": 1,
+        "false_id": 2,
+        "adapter": False,
+        "predictor": {"layers": 2} if kind == "retriever" else None,
+        "training": TRAINING,
+    }
+    return ArtifactConfig.model_validate({**values, **changes})
+
+
+def front_matter(card: str) -> dict[str, object]:
+    match = re.match(r"---\n(.*?)---\n", card, re.DOTALL)
+    assert match
+    found = yaml.safe_load(match[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_front_matter() -> None:
+    assert front_matter(model_card(config())) == {
+        "library_name": "rabtriever",
+        "license": "apache-2.0",
+        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["rabtriever", "rationale-based-retrieval", "retriever"],
+    }
+    assert front_matter(model_card(config(base="Qwen/Qwen3-0.6B")))["base_model"] == "Qwen/Qwen3-0.6B"
+    local = front_matter(model_card(config(kind="reranker", base="/data/models/my-model")))
+    assert {"base_model", "license"}.isdisjoint(local)  # neither is known of a local folder
+    assert local["pipeline_tag"] == "text-ranking"
+
+
+def test_the_path_of_a_local_base_model_stays_private() -> None:
+    card = model_card(config(base="/data/models/my-model"))
+    assert "made of my-model" in card
+    assert "/data" not in card
+
+
+def test_results_settings_and_facts_are_shown() -> None:
+    card = model_card(config())
+    assert "On household, split test, 80 queries:" in card
+    assert "|  | R@1 | MRR@10 | ms_per_query |" in card
+    assert "| student | 0.5125 | 0.6 |  |" in card
+    assert "| bm25 | 0.05 |  | 0.1 |" in card
+    assert "| dev mrr | 0.4738 |" in card
+    assert "  rank: 16\n" in card
+    assert "at most 512 tokens" in card
+
+
+@pytest.mark.parametrize("kind", ["reranker", "retriever"])
+def test_the_example_is_python(kind: str) -> None:
+    card = model_card(config(kind=kind))
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code
+    compile(code[1], "card", "exec")
+    assert "from_pretrained(" in code[1]
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"results": {}}, {"results": {"systems": {}}}, {"teacher": 1, "results": [1]}]
+)
+def test_a_card_without_results(training: dict[str, object]) -> None:
+    card = model_card(config(training=training))
+    assert "## Results" not in card
+    assert "## Limits" in card
+
+
+def test_names_cannot_break_a_table() -> None:
+    systems = {"a|b\nc": {"R@1": 1.0}}
+    card = model_card(config(training={"results": {"systems": systems}}))
+    assert "| a\\|b c | 1 |" in card
