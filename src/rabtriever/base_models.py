@@ -58,9 +58,9 @@ def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = N
     if name in EMBEDDED:
         return prepare_embedded(name, say)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():  # an empty name would mean the working folder
         return _checked(folder)
-    if folder.exists():
+    if folder.is_file():
         raise InputError(
             f"{folder} is a file, but a base model is a folder",
             hint="give the folder with its config.json and safetensors",
