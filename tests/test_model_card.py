@@ -53,27 +53,27 @@ def front_matter(card: str) -> dict[str, object]:
 
 
 def test_front_matter() -> None:
-    assert front_matter(model_card(config())) == {
+    assert front_matter(model_card(config(), "household")) == {
         "library_name": "rabtriever",
         "license": "apache-2.0",
         "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "pipeline_tag": "feature-extraction",
         "tags": ["rabtriever", "rationale-based-retrieval", "retriever"],
     }
-    assert front_matter(model_card(config(base="Qwen/Qwen3-0.6B")))["base_model"] == "Qwen/Qwen3-0.6B"
-    local = front_matter(model_card(config(kind="reranker", base="/data/models/my-model")))
+    assert front_matter(model_card(config(base="Qwen/Qwen3-0.6B"), "household"))["base_model"] == "Qwen/Qwen3-0.6B"
+    local = front_matter(model_card(config(kind="reranker", base="/data/models/my-model"), "household"))
     assert {"base_model", "license"}.isdisjoint(local)  # neither is known of a local folder
     assert local["pipeline_tag"] == "text-ranking"
 
 
 def test_the_path_of_a_local_base_model_stays_private() -> None:
-    card = model_card(config(base="/data/models/my-model"))
-    assert "made of my-model" in card
+    card = model_card(config(base="/data/models/my-model"), "household")
+    assert "| Base model | my-model (" in card
     assert "/data" not in card
 
 
 def test_results_settings_and_facts_are_shown() -> None:
-    card = model_card(config())
+    card = model_card(config(), "household")
     assert "On household, split test, 80 queries:" in card
     assert "|  | R@1 | MRR@10 | ms_per_query |" in card
     assert "| student | 0.5125 | 0.6 |  |" in card
@@ -85,23 +85,23 @@ def test_results_settings_and_facts_are_shown() -> None:
 
 @pytest.mark.parametrize("kind", ["reranker", "retriever"])
 def test_the_example_is_python(kind: str) -> None:
-    card = model_card(config(kind=kind))
+    card = model_card(config(kind=kind), "household")
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code
     compile(code[1], "card", "exec")
-    assert "from_pretrained(" in code[1]
+    assert 'from_pretrained("household")' in code[1]
 
 
 @pytest.mark.parametrize(
     "training", [{}, {"results": {}}, {"results": {"systems": {}}}, {"teacher": 1, "results": [1]}]
 )
 def test_a_card_without_results(training: dict[str, object]) -> None:
-    card = model_card(config(training=training))
+    card = model_card(config(training=training), "household")
     assert "## Results" not in card
     assert "## Limits" in card
 
 
 def test_names_cannot_break_a_table() -> None:
     systems = {"a|b\nc": {"R@1": 1.0}}
-    card = model_card(config(training={"results": {"systems": systems}}))
+    card = model_card(config(training={"results": {"systems": systems}}), "household")
     assert "| a\\|b c | 1 |" in card

@@ -35,36 +35,37 @@ _USAGE = {
     "reranker": """```python
 from rabtriever import Reranker
 
-teacher = Reranker.from_pretrained("path/to/this/folder")
+teacher = Reranker.from_pretrained("NAME")
 documents = ["find a sponge", "open the window"]
 print(teacher.score("I spilled my coke", documents))  # log-odds
 ```
 
 ```
-rabtriever rerank path/to/this/folder "I spilled my coke" documents.jsonl
+rabtriever rerank NAME "I spilled my coke" documents.jsonl
 ```""",
     "retriever": """```python
 from rabtriever import Retriever
 
-student = Retriever.from_pretrained("path/to/this/folder")
+student = Retriever.from_pretrained("NAME")
 vectors = student.encode_document(["find a sponge", "open the window"])
 query = student.encode_query(["I spilled my coke"])
 print(student.similarity(query, vectors))  # log-odds
 ```
 
 ```
-rabtriever index path/to/this/folder corpus.jsonl -o INDEX
+rabtriever index NAME corpus.jsonl -o INDEX
 rabtriever search INDEX "I spilled my coke"
 ```""",
 }
 
 
-def model_card(config: ArtifactConfig) -> str:
+def model_card(config: ArtifactConfig, name: str) -> str:
     """The model card, as Markdown with YAML front matter.
 
     Args:
         config: What the model says about itself. Of ``config.training``, the keys ``teacher`` and ``distill`` (scalars,
             and ``config`` for the settings) and ``results`` (what ``rabtriever evaluate --json`` prints) are shown.
+        name: What the model is called: the last part of its folder.
     """
     known, base = EMBEDDED.get(config.base.name), _base(config)
     front: dict[str, Any] = {"library_name": "rabtriever"}
@@ -76,10 +77,10 @@ def model_card(config: ArtifactConfig) -> str:
     front["tags"] = ["rabtriever", "rationale-based-retrieval", config.kind]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# A {config.kind} made of {base}",
+        f"# {name}",
         _ABOUT[config.kind],
         "## Use",
-        _USAGE[config.kind],
+        _USAGE[config.kind].replace("NAME", name),
         *_results(config.training.get("results")),
         "## How it was made",
         _origin(config),
