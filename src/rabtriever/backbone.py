@@ -136,7 +136,7 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
-        self.model.eval()
+        self.model.train(False)
 
     @classmethod
     def load(cls, folder: Path, dtype: DType = "auto", device: str = "auto") -> Backbone:
@@ -163,7 +163,7 @@ class Backbone:
                 f"{folder} does not load as a causal language model: {reason}",
                 hint="give a folder that holds config.json, *.safetensors and a tokenizer",
             ) from error
-        return cls(model.to(device), tokenizer)
+        return cls(model.to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps it without types
 
     @property
     def blocks(self) -> nn.Module:
@@ -331,14 +331,16 @@ class Backbone:
         return picked
 
     def _stack(self, cache: DynamicCache) -> Tensor:
-        pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
-        shapes = {None if k is None else k.shape for k, _ in pairs} | {None if v is None else v.shape for _, v in pairs}
+        pairs: list[tuple[Any, Any]] = [
+            (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers
+        ]
+        shapes = {None if tensor is None else tensor.shape for pair in pairs for tensor in pair}
         if None in shapes or len(shapes) != 1:
             raise InputError(
                 f"{type(self.model).__name__} does not keep the same keys and values in every layer",
                 hint="use a decoder with ordinary attention in all layers, such as Llama, Qwen, Gemma or GPT-2",
             )
-        return torch.stack([torch.stack([k, v]) for k, v in pairs])
+        return torch.stack([torch.stack(pair) for pair in pairs])
 
     @property
     def _text_config(self) -> Any:
@@ -346,7 +348,7 @@ class Backbone:
 
     @property
     def _head(self) -> nn.Linear:
-        head = self.model.get_output_embeddings()
+        head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
             raise InputError(f"{type(self.model).__name__} has no linear language head")
         return head  # type: ignore[return-value]

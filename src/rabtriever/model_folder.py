@@ -146,16 +146,20 @@ def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], An
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
-        raise InputError(f"{folder} is a LoRA adapter, which needs the package peft", hint="install rabtriever[train]") from error
+        raise InputError(
+            f"{folder} is a LoRA adapter, which needs the package peft", hint="install rabtriever[train]"
+        ) from error
     try:
         adapted = PeftModel.from_pretrained(backbone.model, str(folder))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again") from error
+        raise InputError(
+            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
+        ) from error
     state = {key: value.detach().clone() for key, value in get_peft_model_state_dict(adapted).items()}
     config = adapted.peft_config["default"]
     backbone.model = adapted.merge_and_unload()
-    backbone.model.requires_grad_(False).eval()
+    backbone.model.requires_grad_(False).train(False)
     return state, config
 
 

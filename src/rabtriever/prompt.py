@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Prompt", "PromptConfig"]
 
 _INSTRUCTION = (
-    "Can Query be appropriately responded with Document? "
-    "If the answer is true, choose <T>; otherwise, choose <F>."
+    "Can Query be appropriately responded with Document? If the answer is true, choose <T>; otherwise, choose <F>."
 )
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _CHARACTERS_PER_TOKEN = 32
@@ -30,11 +29,11 @@ _CHARACTERS_PER_TOKEN = 32
 
 
 class PromptConfig(BaseModel):
-    """The words around a document and a query (Eq. 7), and how long either may be.
+    r"""The words around a document and a query (Eq. 7), and how long either may be.
 
     Example:
         >>> PromptConfig(max_query_tokens=64).document
-        'Document: {text}\\n'
+        'Document: {text}\n'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,13 +93,13 @@ class Prompt:
         self.hash = self._hash()
 
     def document_ids(self, text: str) -> list[int]:
-        """Ids of the document part, ``(L_D,)``: at most ``max_document_tokens`` of the text are kept, from its start."""
+        """Ids of the document part, ``(L_D,)``: of the text at most ``max_document_tokens``, from its start."""
         limit = self.config.max_document_tokens
         ids = self._text_ids(self._document_space + text[: limit * _CHARACTERS_PER_TOKEN]) if text else []
         return self.document_head + ids[:limit] + self.document_tail
 
     def query_ids(self, text: str) -> list[int]:
-        """Ids of the query part, ``(L_Q,)``: at most ``max_query_tokens`` of the text are kept, from both of its ends."""
+        """Ids of the query part, ``(L_Q,)``: of the text at most ``max_query_tokens``, from both of its ends."""
         limit = self.config.max_query_tokens
         span = limit * _CHARACTERS_PER_TOKEN
         if len(text) > 2 * span:
@@ -170,12 +169,14 @@ def _bos(full: list[int], plain: list[int]) -> list[int]:
 
 def _protect(tokenizer: PreTrainedTokenizerBase, frame: str) -> None:
     """Mark the template's control tokens as special, so that the same characters in a user's text stay text."""
-    plain = [t for t in tokenizer.added_tokens_decoder.values() if not t.special and t.content in frame and t.content.strip()]
+    plain = [
+        t for t in tokenizer.added_tokens_decoder.values() if not t.special and t.content in frame and t.content.strip()
+    ]
     if plain:
         from tokenizers import AddedToken
 
         tokens = [AddedToken(t.content, special=True, normalized=False) for t in plain]
-        tokenizer.add_special_tokens({"additional_special_tokens": tokens}, replace_additional_special_tokens=False)
+        tokenizer.add_special_tokens({"extra_special_tokens": tokens}, replace_extra_special_tokens=False)
 
 
 def _trailing_space(text: str) -> str:

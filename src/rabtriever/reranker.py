@@ -33,7 +33,8 @@ _PREFIX_BYTES = 1 << 30
 class Reranker:
     """Scores how well each document answers a query, one pass of the language model per pair.
 
-    The score is the log-odds ``log P(<T>) - log P(<F>)``; Eq. 9's own quantity is in :func:`rabtriever.losses.paper_relevance`.
+    The score is the log-odds ``log P(<T>) - log P(<F>)``; Eq. 9's own quantity is
+    :func:`rabtriever.losses.paper_relevance`.
     A document's keys and values are computed once and kept within a memory budget, so that a second query costs the
     query's tokens alone.
 
@@ -115,7 +116,8 @@ class Reranker:
 
     def predict_proba(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
         """The calibrated relevance ``P(T) / (P(T) + P(F))`` of each document, ``(n,)``."""
-        return 1.0 / (1.0 + np.exp(-self.score(query, documents)))
+        probabilities: NDArray[np.float32] = torch.from_numpy(self.score(query, documents)).sigmoid().numpy()
+        return probabilities
 
     def rank(self, query: str, documents: Sequence[str], k: int | None = None) -> list[tuple[int, float]]:
         """Positions of the ``k`` best documents with their log-odds, best first; ties keep the order given."""
@@ -123,9 +125,7 @@ class Reranker:
         order = np.argsort(-scores, kind="stable")[:k]
         return [(int(position), float(scores[position])) for position in order]
 
-    def score_pairs(
-        self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None
-    ) -> NDArray[np.float32]:
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> NDArray[np.float32]:
         """Log-odds of (query, document) pairs, ``(n,)``; pairs that share a document share its reading."""
         states = self.states(pairs, progress)
         scores = states @ self.rows.direction + self.rows.offset
@@ -173,7 +173,9 @@ class Reranker:
         """
         from rabtriever.training.teacher import fit
 
-        fit(self, dataset, config, None if output is None else Path(output), seed=seed, budget=budget, progress=progress)
+        fit(
+            self, dataset, config, None if output is None else Path(output), seed=seed, budget=budget, progress=progress
+        )
         return self
 
     @property
@@ -195,7 +197,8 @@ class Reranker:
         queries: dict[str, list[int]],
     ) -> list[list[int]]:
         """Runs of pairs whose documents and queries together stay within two forward passes."""
-        limit, chunks, size = 2 * self.backbone.batch_tokens, [[]], 0  # type: list[list[int]]
+        limit, size = 2 * self.backbone.batch_tokens, 0
+        chunks: list[list[int]] = [[]]
         for row in order:
             cost = len(documents[pairs[row][1]]) + len(queries[pairs[row][0]])
             if chunks[-1] and size + cost > limit:

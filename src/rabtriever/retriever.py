@@ -29,8 +29,8 @@ _CHUNK = 256
 class Retriever:
     """Encodes documents once and queries alone; their inner product is the student's log-odds.
 
-    The head is linear and the product element-wise, so ``(w_T - w_F) . (MLP(e_Q) * e_D)`` is an inner product of a query
-    vector with a document vector: any index for maximum inner product search ranks exactly as the student does.
+    The head is linear and the product element-wise, so ``(w_T - w_F) . (MLP(e_Q) * e_D)`` is an inner product of a
+    query vector with a document vector: any index for maximum inner product search ranks exactly as the student does.
 
     Args:
         reranker: The teacher; student and teacher share its language model.
@@ -115,7 +115,8 @@ class Retriever:
 
     def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
         """Log-odds that each document answers the query, ``(n,)``."""
-        return self.similarity(self.encode_query([query]), self.encode_document(documents))[0]
+        scores: NDArray[np.float32] = self.similarity(self.encode_query([query]), self.encode_document(documents))[0]
+        return scores
 
     @torch.inference_mode()
     def _encode(

@@ -43,4 +43,6 @@ class Budget:
                 return cls(seconds=amount * _TIMES[unit])
             if unit in _COUNTS:
                 return cls(tokens=max(1, int(amount * _COUNTS[unit])))
-        raise InputError(f"{text!r} is not a budget", hint="give minutes such as 20m, 90s or 2h, or tokens such as 500k or 2M")
+        raise InputError(
+            f"{text!r} is not a budget", hint="give minutes such as 20m, 90s or 2h, or tokens such as 500k or 2M"
+        )

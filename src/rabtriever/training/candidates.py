@@ -48,7 +48,7 @@ def training_queries(dataset: Dataset, split: str, limit: int | None, seed: int)
 
 
 def wrong_documents(dataset: Dataset, split: str, query: Query) -> list[str]:
-    """Ids of the documents not judged right for the query, in corpus order; ids with a right document's text are left out."""
+    """Ids of the documents not judged right for the query, in corpus order, without copies of a right one's text."""
     right = dataset.relevant(split, query.id)
     texts = {dataset.corpus[i].content for i in right}
     return [i for i, document in dataset.corpus.items() if i not in right and document.content not in texts]

@@ -49,7 +49,7 @@ def save_state(
     for index, values in state["state"].items():
         tensors.update({f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()})
     tensors["random.torch"] = torch.random.get_rng_state()
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # Trainer seeds the legacy generator
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # Trainer seeds the legacy generator
     tensors["random.numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     version, internal, gauss_next = random.getstate()
     meta = {
@@ -93,7 +93,7 @@ def load_state(
     torch.random.set_rng_state(tensors["random.torch"])
     kind, position, has_gauss, gauss = meta["numpy"]
     keys = tensors["random.numpy"].numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state((kind, keys, position, has_gauss, gauss))
     version, internal, gauss_next = meta["python"]
     random.setstate((version, tuple(internal), gauss_next))
     extra: dict[str, Any] = meta["extra"]

@@ -47,7 +47,9 @@ class TeacherConfig(_Config):
         'sft'
     """
 
-    objective: Literal["sft", "dpo"] = Field("sft", description="Cross-entropy on the answer, or DPO on right and wrong.")
+    objective: Literal["sft", "dpo"] = Field(
+        "sft", description="Cross-entropy on the answer, or DPO on right and wrong."
+    )
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(LoraConfig(), description="Adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
@@ -80,7 +82,9 @@ class DistillConfig(_Config):
     """
 
     predictor: PredictorConfig = Field(PredictorConfig(), description="The predictor (Eq. 12) and its variants.")
-    candidates: str = Field("random:16", description="Documents per query beside the right ones: all, random:K, on-policy:K.")
+    candidates: str = Field(
+        "random:16", description="Documents per query beside the right ones: all, random:K, on-policy:K."
+    )
     max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
     kl_weight: float = Field(1.0, ge=0.0, description="w of Eq. 13.")
     mse_weight: float = Field(1.0, ge=0.0, description="Weight of the embedding term; 0 leaves it out.")

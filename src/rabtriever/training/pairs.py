@@ -110,9 +110,7 @@ class PairSet:
         return states.std(0).clamp_min(1e-3 * float(states.std()))
 
     def _judge(self) -> None:
-        pairs = [
-            (self.query_texts[row], self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids
-        ]
+        pairs = [(self.query_texts[row], self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids]
         self._rows = self.outputs.judge(pairs)
         self._documents = torch.tensor([i for ids in self.chosen for i in ids])
         self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in self.chosen])]).tolist()

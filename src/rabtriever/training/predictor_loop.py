@@ -116,7 +116,7 @@ class PredictorLoop:
             len(self.pairs.e_q), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
         total = torch.zeros(2)
-        for queries in order.split(self.config.batch_queries):
+        for queries in torch.split(order, self.config.batch_queries):
             batch = self.pairs.batch(queries)
             loss, terms = self._loss(batch)
             if not math.isfinite(float(loss)):

@@ -92,7 +92,7 @@ class _Trained:
         backbone.model.requires_grad_(False)
         self.adapted: Any = None
         if config.lora is None:
-            backbone.model.float()
+            backbone.model.to(torch.float32)  # type: ignore[arg-type]  # transformers wraps it without types
             for layer in layers[config.freeze_layers :]:
                 layer.requires_grad_(True)
         else:
@@ -114,9 +114,8 @@ class _Trained:
             teacher.adapter_config = self.adapted.peft_config["default"]
             self.backbone.model = self.adapted.merge_and_unload()
         else:
-            self.backbone.model = model.to(self.dtype)
-        self.backbone.model.requires_grad_(False)
-        self.backbone.model.eval()
+            self.backbone.model = model.to(self.dtype)  # type: ignore[arg-type]
+        self.backbone.model.requires_grad_(False).train(False)
         teacher.weights_hash = self._hash(teacher)
         teacher.forget()
 
@@ -133,7 +132,9 @@ def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise InputError("LoRA needs the package peft", hint="install rabtriever[train], or set teacher.lora=null") from error
+        raise InputError(
+            "LoRA needs the package peft", hint="install rabtriever[train], or set teacher.lora=null"
+        ) from error
     assert config.lora is not None
     chosen = {id(m) for layer in backbone.layers[config.freeze_layers :] for m in layer.modules()}
     names = [
@@ -142,7 +143,11 @@ def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:
         if id(module) in chosen and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
     ]
     lora = LoraConfig(
-        r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, target_modules=names, bias="none"
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=names,
+        bias="none",
     )
     return get_peft_model(backbone.model, lora)
 
@@ -152,7 +157,13 @@ def _pair_ids(teacher: Reranker, pairs: list[Pair]) -> list[list[int]]:
 
 
 def _steps(
-    trained: _Trained, plan: Plan, teacher: Reranker, config: TeacherConfig, budget: Budget | None, folder: Path, say: Progress
+    trained: _Trained,
+    plan: Plan,
+    teacher: Reranker,
+    config: TeacherConfig,
+    budget: Budget | None,
+    folder: Path,
+    say: Progress,
 ) -> int:
     """How many steps to train; a budget of time is turned into steps once and remembered for a resume."""
     from rabtriever.files import read_json, write_json

@@ -61,7 +61,9 @@ class TeacherOutputs:
         with self.progress.task("reading documents", total=len(missing), unit="documents") as task:
             for start in range(0, len(missing), _CHUNK_TEXTS):
                 rows = missing[start : start + _CHUNK_TEXTS]
-                self.store.add_documents([keys[r] for r in rows], self.teacher.document_states([texts[r] for r in rows]))
+                self.store.add_documents(
+                    [keys[r] for r in rows], self.teacher.document_states([texts[r] for r in rows])
+                )
                 task.advance(len(rows))
         return torch.from_numpy(self.store.document_states(keys))
 

@@ -36,7 +36,7 @@ _STATE = "state.safetensors"
 def training_arguments(
     config: TeacherConfig, steps: int, folder: Path, seed: int, *, evaluated: bool
 ) -> TrainingArguments:
-    """The Trainer's arguments for so many steps; ``evaluated`` where there is a dev split to choose the best state by."""
+    """The Trainer's arguments for so many steps; ``evaluated`` if a dev split chooses the best state."""
     every = max(1, math.ceil(steps / max(1, config.evaluations)))
     best: dict[str, Any] = {}
     if evaluated:
@@ -123,7 +123,7 @@ class _Report(TrainerCallback):
         self.interrupted = True
 
 
-class TeacherTrainer(Trainer):  # type: ignore[misc]
+class TeacherTrainer(Trainer):
     """Trains what :class:`rabtriever.training.teacher._Trained` made trainable."""
 
     def __init__(
@@ -196,7 +196,7 @@ class TeacherTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MRR on the dev candidates."""
-        self.model.eval()
+        self.trained.backbone.model.train(False)
         with self.trained.autocast():
             metrics = {"eval_mrr": self.mrr()}
         self.log(metrics)
@@ -209,7 +209,7 @@ class TeacherTrainer(Trainer):  # type: ignore[misc]
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         path = Path(output_dir) / _STATE
         try:
-            save_state(path, self.trained.parameters, self._plain_optimizer(), self.lr_scheduler, dict(self.counts))
+            save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), dict(self.counts))
         except OSError as error:
             shutil.rmtree(output_dir, ignore_errors=True)
             raise InputError(
@@ -220,12 +220,18 @@ class TeacherTrainer(Trainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             path = Path(checkpoint) / _STATE
-            counts = load_state(path, self.trained.parameters, self._plain_optimizer(), self.lr_scheduler)
+            counts = load_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler())
             self.counts.update(counts)
             self.report.task.advance(self.state.global_step)
 
     def _plain_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return optimizer
+
+    def _scheduler(self) -> torch.optim.lr_scheduler.LRScheduler:
+        assert self.lr_scheduler is not None  # the Trainer makes it before the first step
+        return self.lr_scheduler
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Nothing: random states are in the same file as the optimiser."""
