@@ -1,0 +1,14 @@
+"""Documents, vectors and metadata in one folder, and exact search over them.
+
+The vectors of a student are ordinary vectors and its score an inner product (the fold, in :mod:`rabtriever.retriever`),
+so an index is a table and a scan: ``store`` keeps the table (Lance), ``scan`` finds the k largest inner products
+exactly, ``filter`` decides which documents take part, ``index`` puts them together.
+"""
+
+from __future__ import annotations
+
+from rabtriever.index.index import Index
+from rabtriever.index.protocol import Encoder, Teacher
+from rabtriever.index.records import Counts, Hit
+
+__all__ = ["Counts", "Encoder", "Hit", "Index", "Teacher"]
