@@ -1,0 +1,136 @@
+"""How the predictor's settings change the student, on the teacher outputs that a training left in the store.
+
+    python experiments/predictor_study.py MODEL DATASET [--seeds 3] [--candidates random:16] [-o results.json]
+
+Each variant trains the predictor anew (seconds to minutes) and is measured on dev and test over the whole corpus; the
+teacher is not asked again as long as the candidates are those of the training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from rabtriever import Dataset, DistillConfig, Reranker
+from rabtriever.base_models import cache_dir
+from rabtriever.files import write_json
+from rabtriever.predictor import Predictor, PredictorConfig
+from rabtriever.progress import SilentProgress, on_stderr
+from rabtriever.training.candidates import training_queries
+from rabtriever.training.pairs import DevSet, PairSet
+from rabtriever.training.predictor_loop import PredictorLoop
+from rabtriever.training.teacher_outputs import TeacherOutputs
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper: raw MSE + 0.25 KL, plain init": {
+        "kl_weight": 0.25,
+        "normalize_target": False,
+        "predictor": PredictorConfig(standardize=False, zero_init=False),
+    },
+    "raw MSE + 0.25 KL": {"kl_weight": 0.25, "normalize_target": False},
+    "normalised MSE + 0.25 KL": {"kl_weight": 0.25},
+    "normalised MSE + 10 KL": {"kl_weight": 10.0},
+    "normalised MSE + 100 KL": {"kl_weight": 100.0},
+    "no MSE": {"mse_weight": 0.0},
+    "no KL": {"kl_weight": 0.0},
+    "forward KL": {"kl": "forward"},
+    "no multiplication": {"predictor": PredictorConfig(multiply=False)},
+    "one layer": {"predictor": PredictorConfig(layers=1)},
+    "three layers": {"predictor": PredictorConfig(layers=3)},
+    "plain init": {"predictor": PredictorConfig(zero_init=False)},
+    "inputs not standardised": {"predictor": PredictorConfig(standardize=False)},
+    "dropout 0.2": {"predictor": PredictorConfig(dropout=0.2)},
+    "rank 64": {"predictor": PredictorConfig(rank=64)},
+    "rank 256": {"predictor": PredictorConfig(rank=256)},
+    "rank 256, dropout 0.2": {"predictor": PredictorConfig(rank=256, dropout=0.2)},
+    "learning rate 3e-4": {"learning_rate": 3e-4},
+    "learning rate 3e-3": {"learning_rate": 3e-3},
+    "no MSE, rank 256": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=256)},
+    "no MSE, dropout 0.2": {"mse_weight": 0.0, "predictor": PredictorConfig(dropout=0.2)},
+    "no MSE, weight decay 0.3": {"mse_weight": 0.0, "weight_decay": 0.3},
+}
+
+
+def measure(
+    predictor: Predictor, teacher: Reranker, dataset: Dataset, outputs: TeacherOutputs, split: str
+) -> dict[str, float]:
+    """R@1, R@3 and MRR over the whole corpus; ties count against the student."""
+    queries = dataset.split(split)
+    e_q = outputs.queries([query.text for query in queries])
+    e_d = outputs.documents([document.content for document in dataset.corpus.values()])
+    place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+    with torch.inference_mode():
+        folded = predictor.fold(e_q, teacher.rows.direction)
+        scores = (folded @ predictor.document(e_d).T).numpy()
+    ranks = []
+    for row, query in zip(scores, queries, strict=True):
+        right = [place[i] for i in dataset.relevant(split, query.id)]
+        others = np.delete(row, right)
+        ranks.append(1 + int((others >= row[right].max()).sum()))
+    found = np.array(ranks)
+    return {"R@1": float((found == 1).mean()), "R@3": float((found <= 3).mean()), "MRR": float((1 / found).mean())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("dataset")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--candidates", default="random:16")
+    parser.add_argument("--queries", type=int, default=None)
+    parser.add_argument("--only", default="", help="variants whose name holds this")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    teacher = Reranker.from_pretrained(options.model)
+    dataset = Dataset.example() if options.dataset == "example" else Dataset.load(options.dataset)
+    outputs = TeacherOutputs(teacher, cache_dir() / "teacher-outputs", on_stderr())
+    queries = training_queries(dataset, "train", options.queries, 0)
+    pairs = PairSet(dataset, queries, outputs, options.candidates, 0)
+    dev = DevSet.of(dataset, outputs, DistillConfig(), 0)
+    results = []
+    for name, changes in VARIANTS.items():
+        if options.only not in name:
+            continue
+        config = DistillConfig(candidates=options.candidates, **changes)
+        runs = []
+        for seed in range(options.seeds):
+            begin = time.perf_counter()
+            with TemporaryDirectory() as folder:  # the seeds share the pairs: they change start and order
+                loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(folder), SilentProgress())
+                report, predictor = loop.run(), loop.best_predictor()
+            runs.append(
+                {
+                    "seed": seed,
+                    "dev": measure(predictor, teacher, dataset, outputs, "dev"),
+                    "test": measure(predictor, teacher, dataset, outputs, "test"),
+                    "correlation": report["correlation"],
+                    "effective_rank": report["effective_rank"],
+                    "kl": report["kl"],
+                    "mse": report["mse"],
+                    "best_epoch": report["best_epoch"],
+                    "seconds": time.perf_counter() - begin,
+                }
+            )
+        results.append({"variant": name, "config": config.model_dump(), "runs": runs})
+        mean = {s: {m: np.mean([r[s][m] for r in runs]) for m in ("R@1", "R@3", "MRR")} for s in ("dev", "test")}
+        correlation = np.mean([r["correlation"] for r in runs])
+        print(
+            f"{name:40s} dev R@1 {mean['dev']['R@1']:.3f} MRR {mean['dev']['MRR']:.3f}   test R@1 {mean['test']['R@1']:.3f}"
+            f" MRR {mean['test']['MRR']:.3f}   corr {correlation:.3f}"
+            f"   epoch {np.mean([r['best_epoch'] for r in runs]):.0f}   {np.mean([r['seconds'] for r in runs]):.0f} s",
+            flush=True,
+        )
+    if options.output:
+        data = {"dataset": dataset.name, "data": dataset.fingerprint, "model": teacher.fingerprint, "results": results}
+        write_json(options.output, data)
+
+
+if __name__ == "__main__":
+    main()

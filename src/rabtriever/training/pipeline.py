@@ -1,0 +1,158 @@
+"""From a dataset to a model folder: stage I, stage III, resumable at any moment."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from rabtriever.artifacts import is_artifact
+from rabtriever.errors import InputError
+from rabtriever.files import read_json, write_json
+from rabtriever.progress import Progress, SilentProgress, format_duration
+from rabtriever.training.config import TrainConfig
+from rabtriever.training.distill import distill
+
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset
+    from rabtriever.reranker import Reranker
+    from rabtriever.retriever import Retriever
+    from rabtriever.training.budget import Budget
+
+__all__ = ["TrainResult", "train"]
+
+_RUNS = "runs"
+"""What a run needs to go on; its name is kept when the folder is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a training made.
+
+    Attributes:
+        path: The model folder.
+        student: The retriever; its ``reranker`` is the teacher.
+        teacher_report: What stage I did.
+        student_report: What stage III did.
+        seconds: Wall-clock time of this call.
+    """
+
+    path: Path
+    student: Retriever
+    teacher_report: dict[str, Any] = field(default_factory=dict)
+    student_report: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def train(
+    dataset: Dataset,
+    output: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    budget: Budget | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train teacher and student and save both as one model folder.
+
+    The folder holds the run's state until it is done: the same call goes on where a stopped one ended, and a finished
+    one is loaded.
+
+    Args:
+        dataset: In BEIR layout, with ``train`` and, to choose the best states by, ``dev``.
+        output: The model folder.
+        config: Hyper-parameters of both stages.
+        budget: Bounds stage I.
+        progress: Where to report.
+
+    Raises:
+        InputError: If ``output`` holds a run with other settings or data, or another process trains there.
+
+    Example:
+        >>> result = train(Dataset.load("saycan"), "saycan-model", TrainConfig())      # doctest: +SKIP
+    """
+    config, progress, output = config or TrainConfig(), progress or SilentProgress(), Path(output)
+    begin = time.perf_counter()
+    runs = output / _RUNS
+    runs.mkdir(parents=True, exist_ok=True)
+    with _alone(runs):
+        _check_run(runs, dataset, config, budget)
+        if is_artifact(output):
+            from rabtriever.retriever import Retriever
+
+            progress.say(f"{output} is already trained with these settings")
+            student = Retriever.from_pretrained(output, dtype=config.dtype)
+        else:
+            teacher = _teacher(dataset, runs, config, budget, progress)
+            state = runs / "student"
+            student = distill(teacher, dataset, config.distill, state, seed=config.seed, progress=progress)
+            student.save_pretrained(output)
+            shutil.rmtree(runs / "teacher", ignore_errors=True)
+            shutil.rmtree(runs / "teacher-state", ignore_errors=True)
+            shutil.rmtree(state, ignore_errors=True)
+    seconds = round(time.perf_counter() - begin, 1)
+    progress.say(f"model saved to {output} after {format_duration(seconds)}")
+    return TrainResult(
+        output, student, student.reranker.training.get("teacher", {}), student.training.get("distill", {}), seconds
+    )
+
+
+def _teacher(dataset: Dataset, runs: Path, config: TrainConfig, budget: Budget | None, progress: Progress) -> Reranker:
+    """Stage I, or its result if it is there."""
+    from rabtriever.reranker import Reranker
+
+    folder = runs / "teacher"
+    if is_artifact(folder):
+        progress.say("teacher: trained already")
+        return Reranker.from_pretrained(folder, dtype=config.dtype)
+    teacher = Reranker.from_pretrained(config.base, prompt=config.prompt, dtype=config.dtype)
+    teacher.fit(dataset, config.teacher, runs / "teacher-state", seed=config.seed, budget=budget, progress=progress)
+    teacher.save_pretrained(folder)
+    return teacher
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    lock = FileLock(runs / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"another process is training into {runs.parent}", hint="wait for it, or choose another output folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_run(runs: Path, dataset: Dataset, config: TrainConfig, budget: Budget | None) -> None:
+    """Remember the run's settings, or refuse to go on with others."""
+    bound = {} if budget is None else {"seconds": budget.seconds, "tokens": budget.tokens}
+    settings = {"config": config.model_dump(mode="json"), "data": dataset.fingerprint, "budget": bound}
+    path = runs / "run.json"
+    if not path.exists():
+        write_json(path, settings)
+        return
+    before, now = _flat(read_json(path)), _flat(settings)
+    odd = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if odd:
+        key = odd[0]
+        raise InputError(
+            f"{runs.parent} holds a run with other settings: {key} was {before.get(key)!r} and is now {now.get(key)!r}",
+            hint="repeat the former settings to go on, or choose another output folder",
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        out.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key).removeprefix("config")))
+    return {key.removeprefix("config."): inner for key, inner in out.items()}
