@@ -27,7 +27,7 @@ def test_plain_lines_are_rare_and_carry_rate_time_left_and_note(clock: list[floa
             task.note("loss 0.31")
             task.advance()
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 11  # one every 5 of 50 seconds, and the end
+    assert len(lines) == 10  # one every 5 of 50 seconds, the last one being the end
     assert lines[1] == "train: 20/100 steps, 2.0 steps/s, 40s left (loss 0.31)"
     assert lines[-1] == "train: 100 steps in 50s (loss 0.31)"
 
@@ -56,7 +56,19 @@ def test_an_error_inside_a_task_writes_no_end_line() -> None:
     assert stream.getvalue() == ""
 
 
-def test_rich_tasks_nest_and_end_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_task_leaves_no_line(clock: list[float]) -> None:
+    stream = io.StringIO()
+    for seconds in (0.5, 1.0):
+        with PlainProgress(stream).task("read", unit="files") as task:
+            task.advance()
+            clock[0] += seconds
+    assert stream.getvalue() == "read: 1 files in 1s\n"
+
+
+def test_rich_tasks_nest_and_end_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_WORTH_A_LINE", 0.0)
     bars = RichProgress()
     with bars.task("outer [bold]", total=2, unit="epochs") as outer:
         with bars.task("inner", unit="pairs") as inner:

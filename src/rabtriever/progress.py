@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+_WORTH_A_LINE = 1.0
+"""Tasks that take fewer seconds leave no line behind."""
+
+
 class Task(Protocol):
     """One piece of work in progress."""
 
@@ -69,6 +73,8 @@ def on_stderr() -> Progress:
     Example:
         >>> on_stderr().say("")
     """
+    if sys.stderr is None:  # started with stderr closed
+        return SilentProgress()
     return RichProgress() if sys.stderr.isatty() else PlainProgress()
 
 
@@ -129,16 +135,16 @@ class _SilentTask:
 
 
 class PlainProgress:
-    """Plain lines, for logs and pipes: at most one every ``interval`` seconds, and one when a task ends.
+    """Plain lines, for logs and pipes: at most one every ``interval`` seconds, and one when a task of some length ends.
 
     Args:
         stream: Where the lines go; stderr when left out.
         interval: Seconds between two lines of running tasks.
 
     Example:
-        >>> with PlainProgress(sys.stdout).task("read", total=2, unit="files") as task:
-        ...     task.advance(2)
-        read: 2 files in 0.0s
+        >>> with PlainProgress(sys.stdout, interval=0).task("read", total=2, unit="files") as task:
+        ...     task.advance()
+        read: 1/2 files
     """
 
     def __init__(self, stream: TextIO | None = None, interval: float = 5.0) -> None:
@@ -148,10 +154,11 @@ class PlainProgress:
 
     @contextmanager
     def task(self, description: str, total: int | None = None, unit: str = "steps") -> Iterator[Task]:
-        """Open a task; its last line is written only when it ends without an error."""
+        """Open a task; it ends with a line if it took a second or more and no error ended it."""
         task = _PlainTask(self, description, total, unit)
         yield task
-        self.say(task.summary())
+        if task.seconds >= _WORTH_A_LINE:
+            self.say(task.summary())
 
     def say(self, message: str) -> None:
         """Write the message as a line of its own."""
@@ -177,15 +184,19 @@ class _PlainTask:
         self._done += n
         if not self._window:
             self._window.append((time.monotonic(), self._done))
-        if self._owner.is_due():
+        if self._owner.is_due() and self._done != self._total:  # the end has a line of its own
             self._owner.say(self._line())
             self._window.append((time.monotonic(), self._done))
 
     def note(self, text: str) -> None:
         self._note = text
 
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
     def summary(self) -> str:
-        return f"{self._description}: {self._done:,} {self._unit} in {self._since_start()}{self._noted()}"
+        return f"{self._description}: {self._done:,} {self._unit} in {format_duration(self.seconds)}{self._noted()}"
 
     def _line(self) -> str:
         total = "" if self._total is None else f"/{self._total:,}"
@@ -198,9 +209,6 @@ class _PlainTask:
             if self._total is not None:
                 parts.append(f"{format_duration(max(self._total - self._done, 0) / rate)} left")
         return ", ".join(parts) + self._noted()
-
-    def _since_start(self) -> str:
-        return format_duration(time.monotonic() - self._start)
 
     def _noted(self) -> str:
         return f" ({self._note})" if self._note else ""
@@ -243,9 +251,10 @@ class RichProgress:
             if self._open == 0:
                 bars.stop()
                 self._bars = None
-        if self._open == 0:
+        seconds = time.monotonic() - start
+        if self._open == 0 and seconds >= _WORTH_A_LINE:
             noted = f" ({task.text})" if task.text else ""
-            self.say(f"{description}: {task.done:,} {unit} in {format_duration(time.monotonic() - start)}{noted}")
+            self.say(f"{description}: {task.done:,} {unit} in {format_duration(seconds)}{noted}")
 
     def say(self, message: str) -> None:
         """Write the message above the bars."""

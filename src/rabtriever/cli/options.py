@@ -1,0 +1,76 @@
+"""What several verbs share: their common options, and reading what the user named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rabtriever.cli.settings import Setting
+    from rabtriever.data import Dataset
+    from rabtriever.training.config import TrainConfig
+
+__all__ = ["Config", "DatasetName", "Json", "Seed", "Set", "load_dataset", "read_settings", "train_config"]
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")]
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="A folder in BEIR layout, or 'example' for the one that comes along.")
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as teacher.epochs=2; may be repeated."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seeds every draw; the same as --set seed=N.")]
+
+
+def load_dataset(name: str) -> Dataset:
+    """Read the dataset that the user named; ``example`` is the bundled one (``./example`` a folder of that name).
+
+    Raises:
+        DataError: If a file is missing or malformed.
+
+    Example:
+        >>> load_dataset("example").name
+        'household'
+    """
+    from rabtriever.data import Dataset
+
+    return Dataset.example() if name == "example" else Dataset.load(name)
+
+
+def read_settings(file: Path | None, assignments: list[str] | None, **options: object) -> list[Setting]:
+    """Collect settings: the file first, then each ``--set``, then options of their own name that were given.
+
+    Raises:
+        InputError: If a key is unknown or the YAML malformed.
+
+    Example:
+        >>> [(s.key, s.value, s.place) for s in read_settings(None, ["seed=1"], seed=2)]
+        [('seed', 1, '--set'), ('seed', 2, '--seed')]
+    """
+    from rabtriever.cli.settings import Setting, from_assignment, from_file
+    from rabtriever.training.config import TrainConfig
+
+    settings = [] if file is None else from_file(file, TrainConfig)
+    for assignment in assignments or []:
+        settings += from_assignment(assignment, TrainConfig)
+    return settings + [Setting(name, value, f"--{name}") for name, value in options.items() if value is not None]
+
+
+def train_config(settings: list[Setting]) -> TrainConfig:
+    """Check the settings and put them over the defaults.
+
+    Raises:
+        InputError: If a value does not fit.
+
+    Example:
+        >>> train_config(read_settings(None, ["teacher.epochs=2"])).teacher.epochs
+        2.0
+    """
+    from rabtriever.cli.settings import build
+    from rabtriever.training.config import TrainConfig
+
+    return build(TrainConfig, settings)

@@ -1,0 +1,125 @@
+"""``train`` and ``distill``: from labelled pairs to a teacher, and from a teacher to a student."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rabtriever.cli.options import Config, DatasetName, Json, Seed, Set, load_dataset, read_settings, train_config
+from rabtriever.cli.output import session
+from rabtriever.progress import format_duration
+
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset
+    from rabtriever.reranker import Reranker
+    from rabtriever.training.config import TrainConfig
+
+__all__ = ["distill", "train"]
+
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The folder to write the model to.")]
+
+
+def train(
+    dataset: DatasetName,
+    output: _Output,
+    base: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A base model: smollm2-135m, a folder, or a hub id.")
+    ] = None,
+    config: Config = None,
+    assignments: Set = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Bounds stage I: 90s, 20m, 2h, or 500k, 2M tokens.")
+    ] = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Train a teacher on labelled pairs and distil it into a student; a training that was stopped goes on."""
+    with session(json, interrupted=_kept(output)) as out:
+        from rabtriever.training.budget import Budget
+
+        bound = None if budget is None else Budget.parse(budget)
+        settings = train_config(read_settings(config, assignments, base=base, seed=seed))
+        data = load_dataset(dataset)
+        from rabtriever.training.pipeline import train as run
+
+        result = run(data, output, settings, budget=bound, progress=out.progress)
+        payload = {
+            "model": output,
+            "seconds": result.seconds,
+            "teacher": result.teacher_report,
+            "student": result.student_report,
+        }
+        lines = [_line("teacher", result.teacher_report), _line("student", result.student_report)]
+        lines.append(f"next: rabtriever evaluate {output} {dataset}")
+        out.emit(payload, "\n".join(lines))
+
+
+def distill(
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="A trained teacher's folder, or a base model.")],
+    dataset: DatasetName,
+    output: _Output,
+    config: Config = None,
+    assignments: Set = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Distil a teacher into a student (stage III alone); the settings are those of train, under distill."""
+    with session(json, interrupted=_kept(output)) as out:
+        given = read_settings(config, assignments, seed=seed)
+        settings = train_config(given)
+        from rabtriever.artifacts import is_artifact
+        from rabtriever.errors import InputError
+
+        unused = [s for s in given if s.key not in ("seed", "dtype") and not s.key.startswith("distill")]
+        if unused:
+            first = unused[0]
+            raise InputError(
+                f"{first.place}: {first.key} belongs to stage I, which distill does not run",
+                hint="leave it out; seed, dtype and the keys under distill are used",
+            )
+        if is_artifact(output):
+            raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
+        data = load_dataset(dataset)
+        from rabtriever.reranker import Reranker
+        from rabtriever.training.distill import distill as run
+
+        judge = Reranker.from_pretrained(teacher, dtype=settings.dtype)
+        state = output / "runs" / _identity(judge, data, settings)
+        student = run(judge, data, settings.distill, state, seed=settings.seed, progress=out.progress)
+        student.save_pretrained(output)
+        shutil.rmtree(output / "runs", ignore_errors=True)
+        report = student.training["distill"]
+        lines = [_line("student", report), f"next: rabtriever evaluate {output} {dataset}"]
+        out.emit({"model": output, "student": report}, "\n".join(lines))
+
+
+def _kept(output: Path) -> str:
+    return f"stopped; what was trained so far is kept in {output}, and the same command again goes on from there"
+
+
+def _identity(teacher: Reranker, data: Dataset, settings: TrainConfig) -> str:
+    """A name for the state of this very run: with other settings, another teacher or other data it is not resumed."""
+    from hashlib import sha256
+
+    parts = (teacher.fingerprint, data.fingerprint, settings.seed, settings.distill.model_dump_json())
+    return f"student-{sha256(repr(parts).encode()).hexdigest()[:12]}"
+
+
+def _line(name: str, report: Mapping[str, Any]) -> str:
+    """A stage's report in one line: what it did and what it reached on dev.
+
+    Example:
+        >>> _line("student", {"epochs": 12, "dev_mrr": 0.5123, "seconds": 61.0})
+        'student: 12 epochs, dev MRR 0.512, 1m01s'
+    """
+    shown = [f"{report[unit]:,} {unit}" for unit in ("steps", "epochs", "pairs", "tokens") if unit in report]
+    shown += [f"{label} {report[key]:.3f}" for key, label in _REACHED.items() if report.get(key) is not None]
+    shown += [format_duration(report["seconds"])] if "seconds" in report else []
+    return f"{name}: {', '.join(shown)}"
+
+
+_REACHED = {"dev_mrr": "dev MRR", "correlation": "correlation with the teacher"}
