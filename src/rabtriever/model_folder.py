@@ -67,7 +67,7 @@ def save_reranker(reranker: Reranker, path: Path) -> None:
     """See :meth:`rabtriever.Reranker.save_pretrained`."""
     with atomic_folder(path, keep=("runs",)) as folder:
         config = _config(reranker, kind="reranker")
-        _write(reranker, config, folder)
+        _write(reranker, config, folder, path.name)
 
 
 def save_retriever(retriever: Retriever, path: Path) -> None:
@@ -79,7 +79,7 @@ def save_retriever(retriever: Retriever, path: Path) -> None:
                 "training": {**retriever.reranker.training, **retriever.training},
             }
         )
-        _write(retriever.reranker, config, folder)
+        _write(retriever.reranker, config, folder, path.name)
         with writing(folder / _PREDICTOR):
             retriever.predictor.save(folder / _PREDICTOR)
 
@@ -106,7 +106,7 @@ def _config(reranker: Reranker, kind: str) -> ArtifactConfig:
     )
 
 
-def _write(reranker: Reranker, config: ArtifactConfig, folder: Path) -> None:
+def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) -> None:
     backbone = folder / _BACKBONE
     backbone.mkdir()
     with writing(backbone):
@@ -119,7 +119,7 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path) -> None:
             save_file(reranker.adapter, backbone / "adapter_model.safetensors")
             reranker.adapter_config.save_pretrained(str(backbone))
     config.write(folder)
-    write_text(folder / "README.md", model_card(config))
+    write_text(folder / "README.md", model_card(config, name))
 
 
 def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Reranker:

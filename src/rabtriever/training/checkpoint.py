@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rabtriever.errors import InputError, MismatchError
 
-__all__ = ["load_state", "load_weights", "save_state"]
+__all__ = ["load_random", "load_state", "load_weights", "save_state"]
 
 
 def save_state(
@@ -90,12 +90,7 @@ def load_state(
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": meta["groups"]})
     scheduler.load_state_dict(meta["scheduler"])
-    torch.random.set_rng_state(tensors["random.torch"])
-    kind, position, has_gauss, gauss = meta["numpy"]
-    keys = tensors["random.numpy"].numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, has_gauss, gauss))
-    version, internal, gauss_next = meta["python"]
-    random.setstate((version, tuple(internal), gauss_next))
+    _put_random(tensors, meta)
     extra: dict[str, Any] = meta["extra"]
     return extra
 
@@ -104,6 +99,20 @@ def load_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:
     """Put back the trained parameters alone."""
     tensors, _ = _read(path)
     _put_weights(path, tensors, parameters)
+
+
+def load_random(path: Path) -> None:
+    """Put back the states of the random number generators alone."""
+    _put_random(*_read(path))
+
+
+def _put_random(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    torch.random.set_rng_state(tensors["random.torch"])
+    kind, position, has_gauss, gauss = meta["numpy"]
+    keys = tensors["random.numpy"].numpy().astype(np.uint32)
+    np.random.set_state((kind, keys, position, has_gauss, gauss))
+    version, internal, gauss_next = meta["python"]
+    random.setstate((version, tuple(internal), gauss_next))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -118,9 +127,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _put_weights(path: Path, tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
-    stored = {name.removeprefix("weight.") for name in tensors if name.startswith("weight.")}
-    if stored != set(parameters):
-        odd = sorted(stored ^ set(parameters))[0]
+    stored = {name.removeprefix("weight."): tuple(x.shape) for name, x in tensors.items() if name.startswith("weight.")}
+    wanted = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    if stored != wanted:
+        odd = min(name for name, _ in stored.items() ^ wanted.items())
         raise MismatchError(
             f"{path} holds the state of other parameters, for example {odd!r}",
             hint="resume with the configuration that the training began with, or write to another folder",

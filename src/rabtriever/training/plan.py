@@ -54,7 +54,7 @@ class Plan:
         self.size = config.queries_per_step
         self.seed = seed
         self.kind, self.count = parse_policy(config.candidates)
-        self._score_pairs = score_pairs
+        self.score_pairs = score_pairs
         self._folder = folder
         self._bm25 = Bm25Negatives(dataset) if self.kind == "bm25" else None
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
@@ -92,7 +92,7 @@ class Plan:
         order = [self.queries[ids[i]] for i in rng.permutation(len(ids))]
         if self.kind == "mined":
             assert self.count is not None
-            mined = mine(self.dataset, "train", order, self.count, rng, self._score_pairs)
+            mined = mine(self.dataset, "train", order, self.count, rng, self.score_pairs)
             return [(query.id, mined[query.id]) for query in order]
         if self._bm25 is not None:
             assert self.count is not None

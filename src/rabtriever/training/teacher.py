@@ -11,6 +11,7 @@ import copy
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,13 @@ from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Pair, Plan
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rabtriever.backbone import Backbone
     from rabtriever.data import Dataset
     from rabtriever.reranker import Reranker
     from rabtriever.training.budget import Budget
+    from rabtriever.training.candidates import ScorePairs
 
 __all__ = ["fit"]
 
@@ -68,7 +72,7 @@ def fit(
         folder = output or Path(scratch)
         queries = training_queries(dataset, "train", config.max_queries, seed)
         trained = _Trained(teacher.backbone, config, seed)
-        plan = Plan(dataset, queries, config, seed, teacher.score_pairs, output)
+        plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output)
         steps = _steps(trained, plan, teacher, config, budget, folder, progress)
         report = _train(trained, plan, teacher, dataset, config, steps, folder, seed, progress)
     trained.settle(teacher)
@@ -103,6 +107,15 @@ class _Trained:
     def autocast(self) -> torch.autocast:
         low = self.dtype if self.dtype != torch.float32 else torch.bfloat16
         return torch.autocast(self.backbone.device.type, dtype=low, enabled=self.dtype != torch.float32)
+
+    def score(self, teacher: Reranker, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Log-odds by the weights as they are now: without dropout, and without documents read by former weights."""
+        self.backbone.model.train(False)
+        teacher.forget()
+        with self.autocast():
+            scores = teacher.score_pairs(pairs)
+        teacher.forget()
+        return scores
 
     def settle(self, teacher: Reranker) -> None:
         """Give the model back as it will be loaded: adapters merged, weights in the format it computes in."""
@@ -216,11 +229,9 @@ def dev_groups(dataset: Dataset, config: TeacherConfig, seed: int) -> list[tuple
     return groups
 
 
-def dev_mrr(teacher: Reranker, groups: list[tuple[str, list[str], int]]) -> float:
+def dev_mrr(score_pairs: ScorePairs, groups: list[tuple[str, list[str], int]]) -> float:
     """Mean reciprocal rank of the first right document among the candidates; ties count against it."""
-    teacher.forget()
-    scores = teacher.score_pairs([(query, document) for query, documents, _ in groups for document in documents])
-    teacher.forget()
+    scores = score_pairs([(query, document) for query, documents, _ in groups for document in documents])
     total, start = 0.0, 0
     for _, documents, right in groups:
         group = scores[start : start + len(documents)]
@@ -247,7 +258,7 @@ def _train(
     arguments = training_arguments(config, steps, folder, seed, evaluated=bool(groups) and config.evaluations > 0)
     with progress.task("teacher", total=steps, unit="steps") as task:
         trainer = TeacherTrainer(
-            trained, plan, teacher, config, arguments, mrr=lambda: dev_mrr(teacher, groups), task=task
+            trained, plan, teacher, config, arguments, mrr=lambda: dev_mrr(plan.score_pairs, groups), task=task
         )
         resumed = last_checkpoint(folder)
         if resumed is not None:

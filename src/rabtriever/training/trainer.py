@@ -7,19 +7,22 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
-from rabtriever.training.checkpoint import load_state, load_weights, save_state
+from rabtriever.files import read_json, writing
+from rabtriever.training.checkpoint import load_random, load_state, load_weights, save_state
 from rabtriever.training.step import answer_losses
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["TeacherTrainer", "last_checkpoint", "training_arguments"]
 
 _STATE = "state.safetensors"
+_TRAINER_STATE = "trainer_state.json"
 
 
 def training_arguments(
@@ -60,6 +64,7 @@ def training_arguments(
         save_steps=every,
         save_total_limit=2,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would hide a loss that is not a number behind the ones before
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
         report_to=[],
@@ -72,8 +77,12 @@ def training_arguments(
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder; the Trainer writes its own state file last."""
-    whole = [p.parent for p in folder.glob("checkpoint-*/trainer_state.json") if (p.parent / _STATE).exists()]
-    return max(whole, key=lambda p: int(p.name.split("-")[1]), default=None)
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True):
+        with suppress(InputError):  # missing, or cut short when the process was killed
+            read_json(checkpoint / _TRAINER_STATE)
+            if (checkpoint / _STATE).exists():
+                return checkpoint
+    return None
 
 
 class _StepNumbers(TorchDataset[dict[str, int]]):
@@ -90,18 +99,16 @@ class _StepNumbers(TorchDataset[dict[str, int]]):
 
 
 class _Report(TrainerCallback):
-    """Shows progress, keeps the losses, and turns the first Ctrl-C into a checkpoint."""
+    """Shows progress, ends a training that gets no better, and turns the first Ctrl-C into a checkpoint."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, patience: int) -> None:
+        self.task, self.patience = task, patience
         self.interrupted = False
-        self.losses: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.task.advance(1)
         if self.interrupted:
-            control.should_save = True
-            control.should_evaluate = False
+            control.should_save = True  # an evaluation that is due takes place: a resume goes on with the next step
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -111,16 +118,32 @@ class _Report(TrainerCallback):
                     f"the teacher's loss became {logs['loss']} at step {state.global_step}",
                     hint="lower teacher.learning_rate, or train in float32 with dtype=float32",
                 )
-            self.losses.append(logs["loss"])
-            self.task.note(f"loss {sum(self.losses[-20:]) / len(self.losses[-20:]):.3f}")
+            self.task.note(f"loss {_recent_loss(state.log_history):.3f}")
         elif logs and "eval_mrr" in logs:
             self.task.note(f"dev MRR {logs['eval_mrr']:.3f}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if _patience_is_out(state.log_history, self.patience):
+            control.should_training_stop = True
 
     def on_interrupt(self, *_: object) -> None:
         """The signal handler: stop after this step; a second signal stops at once."""
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+
+
+# Both are read off the log, which is stored with every checkpoint: so they are the same after a resume.
+
+
+def _recent_loss(log: Sequence[Mapping[str, float]]) -> float:
+    losses = [entry["loss"] for entry in log if "loss" in entry][-20:]
+    return sum(losses) / max(1, len(losses))
+
+
+def _patience_is_out(log: Sequence[Mapping[str, float]], patience: int) -> bool:
+    mrrs = [entry["eval_mrr"] for entry in log if "eval_mrr" in entry]
+    return bool(mrrs) and len(mrrs) - 1 - mrrs.index(max(mrrs)) >= patience
 
 
 class TeacherTrainer(Trainer):
@@ -137,16 +160,13 @@ class TeacherTrainer(Trainer):
         mrr: Callable[[], float],
         task: Task,
     ) -> None:
-        self.report = _Report(task)
-        callbacks: list[TrainerCallback] = [self.report]
-        if arguments.load_best_model_at_end:
-            callbacks.append(EarlyStoppingCallback(config.patience))
+        self.report = _Report(task, config.patience)
         super().__init__(
             model=trained.backbone.model,
             args=arguments,
             train_dataset=_StepNumbers(arguments.max_steps),
             eval_dataset=_StepNumbers(1),
-            callbacks=callbacks,
+            callbacks=[self.report],
         )
         self.remove_callback(PrinterCallback)
         self.trained, self.plan, self.teacher, self.config, self.mrr = trained, plan, teacher, config, mrr
@@ -158,6 +178,11 @@ class TeacherTrainer(Trainer):
     def run(self, resume: Path | None) -> dict[str, Any]:
         """Train to the end, or to the first interrupt."""
         begin = time.perf_counter()
+        if resume is not None:
+            state = TrainerState.load_from_json(str(resume / _TRAINER_STATE))
+            if _patience_is_out(state.log_history, self.config.patience):  # stopped early, then killed: no step is left
+                self.args.max_steps = state.global_step
+                self.train_dataset = _StepNumbers(state.global_step)
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self.report.on_interrupt) if main else None
         try:
@@ -173,15 +198,15 @@ class TeacherTrainer(Trainer):
             "best_step": self.state.best_global_step,
             "dev_mrr": self.state.best_metric,
             "dev_mrr_by_step": mrrs,
-            "final_loss": sum(self.report.losses[-20:]) / max(1, len(self.report.losses[-20:])),
+            "final_loss": _recent_loss(self.state.log_history),
             **self.counts,
             "seconds": round(time.perf_counter() - begin, 1),
         }
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one step's pairs, a token-budget batch at a time."""
-        model.train()
         pairs = self.plan.step(int(inputs["step"]))
+        model.train()
         prompt = self.teacher.prompt
         ids = [prompt.document_ids(pair.document) + prompt.query_ids(pair.query) for pair in pairs]
         right = torch.tensor([pair.right for pair in pairs])
@@ -196,9 +221,7 @@ class TeacherTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MRR on the dev candidates."""
-        self.trained.backbone.model.train(False)
-        with self.trained.autocast():
-            metrics = {"eval_mrr": self.mrr()}
+        metrics = {"eval_mrr": self.mrr()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -206,16 +229,23 @@ class TeacherTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Nothing yet: the weights go into the same file as the optimiser."""
 
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        """Step after step: the plan draws an epoch when its first step is asked for, by the model of that moment."""
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """All of it or nothing: the checkpoint before stays until this one is whole."""
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         path = Path(output_dir) / _STATE
-        try:
-            save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), dict(self.counts))
-        except OSError as error:
-            shutil.rmtree(output_dir, ignore_errors=True)
-            raise InputError(
-                f"the checkpoint {output_dir} could not be written: {error}",
-                hint="free some space and run the same command again; it goes on from the checkpoint before",
-            ) from error
+        save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), dict(self.counts))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -237,7 +267,9 @@ class TeacherTrainer(Trainer):
         """Nothing: random states are in the same file as the optimiser."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing: loaded with the optimiser."""
+        """Once more, after the data loader has drawn its own seed, which the uninterrupted run did not do here."""
+        if checkpoint is not None:
+            load_random(Path(checkpoint) / _STATE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_weights(Path(resume_from_checkpoint) / _STATE, self.trained.parameters)
