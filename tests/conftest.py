@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from rabtriever.backbone import Backbone
 
 # Set before torch or huggingface_hub is imported; they read these once. One thread: sums come out the same on every
 # machine, and tiny models run faster so.
@@ -41,3 +47,27 @@ def smollm2() -> Path:
     from rabtriever.base_models import resolve_base
 
     return resolve_base("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder with a random model of a family, once a session; tests that change one copy it first."""
+    from tiny_models import tiny_model_folder
+
+    @cache
+    def folder(family: str = "llama", **options: Any) -> Path:
+        return tiny_model_folder(tmp_path_factory.mktemp(family) / family, family, **options)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_folder: Callable[..., Path]) -> Callable[..., Backbone]:
+    """Loads a random model of a family in float32, once a session, to be used and not to be changed."""
+    from rabtriever.backbone import Backbone
+
+    @cache
+    def load(family: str = "llama", **options: Any) -> Backbone:
+        return Backbone.load(tiny_folder(family, **options), "float32")
+
+    return load
