@@ -127,9 +127,9 @@ class Reranker:
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> NDArray[np.float32]:
         """Log-odds of (query, document) pairs, ``(n,)``; pairs that share a document share its reading."""
-        states = self.states(pairs, progress)
-        scores = states @ self.rows.direction + self.rows.offset
-        return scores.numpy().astype(np.float32, copy=False)
+        # In numpy, since an autocast around a training would round the log-odds.
+        states = self.states(pairs, progress).numpy()
+        return np.asarray(states @ self.rows.direction.numpy() + np.float32(self.rows.offset), dtype=np.float32)
 
     def states(self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> Tensor:
         """The teacher's hidden state at the answer position of each (query, document) pair, ``(n, d)`` float32."""
