@@ -102,15 +102,14 @@ def from_assignment(text: str, model: type[BaseModel]) -> list[Setting]:
     _check_known(key, keys, place)
     try:
         node = _compose(value)
+        if isinstance(node, yaml.MappingNode) and _nested(keys[key]) is not None:
+            return list(_walk(node, f"{key}.", keys, place))
+        read = _construct(node)
     except yaml.YAMLError as error:
-        if keys[key] is str:
-            return [Setting(key, value, place)]
-        raise InputError(
-            f"{place}: the value of {key} is not valid YAML: {value!r}", hint="quote it for the shell and for YAML"
-        ) from error
-    if isinstance(node, yaml.MappingNode) and _nested(keys[key]) is not None:
-        return list(_walk(node, f"{key}.", keys, place))
-    read = _construct(node)
+        if keys[key] is not str:
+            problem = f"{place}: the value of {key} is not valid YAML: {value!r}"
+            raise InputError(problem, hint="quote it for the shell and for YAML") from error
+        read = None
     if keys[key] is str and not isinstance(read, str):  # "Document: {text}" would be a mapping, "12" a number
         read = value
     return [Setting(key, read, place)]
