@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = [
-    "PlainProgress",
-    "Progress",
-    "RichProgress",
-    "SilentProgress",
-    "Task",
-    "default",
-    "format_duration",
-    "on_stderr",
-]
+__all__ = ["PlainProgress", "Progress", "RichProgress", "SilentProgress", "default", "format_duration", "on_stderr"]
 
 
 _WORTH_A_LINE = 1.0
