@@ -25,8 +25,8 @@ __all__ = ["AnswerRows", "Backbone", "DType", "Prefix", "choose_dtype", "token_b
 
 DType = Literal["auto", "bfloat16", "float32", "float16"]
 
-_BATCH_TOKENS = 8192
-"""Padded tokens a forward pass: enough to keep two to a hundred cores busy, small enough for any memory."""
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+"""Padded tokens a forward pass: on a CPU what its caches hold (a tenth faster than 8,192), on a GPU what fills it."""
 
 
 def choose_dtype(name: DType, device: str) -> torch.dtype:
@@ -122,7 +122,7 @@ class Backbone:
     Args:
         model: A causal LM with a language head.
         tokenizer: Its tokenizer.
-        batch_tokens: Padded tokens a forward pass.
+        batch_tokens: Padded tokens a forward pass; chosen by device when left out.
 
     Example:
         >>> backbone = Backbone.load(Path("model-folder"))       # doctest: +SKIP
@@ -131,11 +131,11 @@ class Backbone:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int = _BATCH_TOKENS
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, 2048)
         self.model.train(False)
 
     @classmethod

@@ -7,6 +7,7 @@ what users write is read as text, even where it spells a control token such as `
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ _INSTRUCTION = (
     "Can Query be appropriately responded with Document? If the answer is true, choose <T>; otherwise, choose <F>."
 )
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_FIXED_DATE = datetime.date(2024, 7, 26)
 _CHARACTERS_PER_TOKEN = 32
 """No tokenizer in use packs more characters of prose than this into a token: bounds the work on enormous texts."""
 
@@ -68,7 +70,7 @@ class Prompt:
         hash: Identifies templates, limits and all constant ids, hence what the model reads around a text.
 
     Raises:
-        InputError: If the two answers cannot be told apart by one token.
+        InputError: If the two answers cannot be told apart by one token, or the chat template hides the message.
 
     Example:
         >>> prompt = Prompt(tokenizer, PromptConfig())                                 # doctest: +SKIP
@@ -151,7 +153,14 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]
     """What the chat template puts before and after a user's message, and the ids that open a plain text."""
     if tokenizer.chat_template:
         message = [{"role": "user", "content": _MARK}]
-        rendered = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        # Some templates write today's date into the system message; a model must be asked tomorrow what it was today.
+        date: dict[str, Any] = {"strftime_now": _FIXED_DATE.strftime, "date_string": _FIXED_DATE.strftime("%d %b %Y")}
+        rendered = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **date))
+        if rendered.count(_MARK) != 1:
+            raise InputError(
+                f"the tokenizer's chat template does not show a user's message exactly once: {rendered!r}",
+                hint="use a model with another chat template, or remove the template from its tokenizer",
+            )
         opening, _, closing = rendered.partition(_MARK)
         return opening, closing, []
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])

@@ -29,6 +29,9 @@ __all__ = ["Reranker"]
 _PREFIX_BYTES = 1 << 30
 """Memory for the keys and values of documents that may be asked for again."""
 
+_BLOCK_TOKENS = 16_384
+"""Documents are read in blocks of so many tokens, whose keys and values wait in memory for their queries."""
+
 
 class Reranker:
     """Scores how well each document answers a query, one pass of the language model per pair.
@@ -112,6 +115,8 @@ class Reranker:
 
     def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
         """Log-odds that each document answers the query, ``(n,)``."""
+        if isinstance(documents, str):
+            raise InputError("expected a list of documents, got one string", hint="write [document]")
         return self.score_pairs([(query, document) for document in documents])
 
     def predict_proba(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
@@ -136,11 +141,8 @@ class Reranker:
         out = torch.empty(len(pairs), self.backbone.hidden_size)
         documents = {text: self.prompt.document_ids(text) for text in {d for _, d in pairs}}
         queries = {text: self.prompt.query_ids(text) for text in {q for q, _ in pairs}}
-        # Neighbours share the document first (one reading), then the query's length (little padding).
-        order = sorted(
-            range(len(pairs)),
-            key=lambda i: (len(documents[pairs[i][1]]), pairs[i][1], len(queries[pairs[i][0]])),
-        )
+        block = _blocks(documents)
+        order = sorted(range(len(pairs)), key=lambda i: (block[pairs[i][1]], len(queries[pairs[i][0]])))
         with (progress or SilentProgress()).task("scoring pairs", total=len(pairs), unit="pairs") as task:
             for rows in self._chunks(order, pairs, documents, queries):
                 prefixes = self._read([pairs[i][1] for i in rows], documents)
@@ -222,3 +224,19 @@ class Reranker:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= dropped.nbytes
         return [found[text] for text in texts]
+
+
+def _blocks(documents: dict[str, list[int]]) -> dict[str, int]:
+    """Which block each document is read in.
+
+    Pairs go through block by block, so that each document is read once however many there are; within a block they
+    are sorted by the query's length, so that what is computed together needs little padding.
+    """
+    block, size = 0, 0
+    out: dict[str, int] = {}
+    for text, ids in sorted(documents.items(), key=lambda item: (len(item[1]), item[0])):
+        if size and size + len(ids) > _BLOCK_TOKENS:
+            block, size = block + 1, 0
+        out[text] = block
+        size += len(ids)
+    return out

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rabtriever.errors import InputError, MismatchError
+from rabtriever.files import writing
 
 __all__ = ["load_random", "load_state", "load_weights", "save_state"]
 
@@ -42,7 +43,7 @@ def save_state(
         extra: What else must survive, as JSON.
 
     Raises:
-        OSError: If the disk is full; a state that was there before stays.
+        InputError: If the disk is full; a state that was there before stays.
     """
     tensors: dict[str, Tensor] = {f"weight.{name}": p.detach().contiguous() for name, p in parameters.items()}
     state = optimizer.state_dict()
@@ -62,12 +63,11 @@ def save_state(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata={"state": json.dumps(meta, default=_plain)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except SafetensorError as error:  # the library wraps what the operating system said
-        raise OSError(f"cannot write {path}: {error}") from error
+        with writing(path, temporary):
+            save_file(tensors, temporary, metadata={"state": json.dumps(meta, default=_plain)})
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ _POLICIES = {"teacher": ("all", "random", "mined", "bm25"), "distill": ("all", "
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _check_policy(value: str, kinds: tuple[str, ...]) -> str:

@@ -119,9 +119,10 @@ class PredictorLoop:
         for queries in torch.split(order, self.config.batch_queries):
             batch = self.pairs.batch(queries)
             loss, terms = self._loss(batch)
-            if not math.isfinite(float(loss)):
+            value = loss.detach().item()
+            if not math.isfinite(value):
                 raise InputError(
-                    f"the student's loss became {float(loss)} in epoch {epoch}",
+                    f"the student's loss became {value} in epoch {epoch}",
                     hint="lower distill.learning_rate or distill.kl_weight",
                 )
             self.optimizer.zero_grad()

@@ -11,14 +11,14 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rabtriever.errors import InputError
 from rabtriever.progress import Progress, SilentProgress, format_duration
@@ -119,26 +119,31 @@ class _Trained:
 
     def settle(self, teacher: Reranker) -> None:
         """Give the model back as it will be loaded: adapters merged, weights in the format it computes in."""
+        # An adapter says how weights differ from the base model's own: on top of any others it would mean nothing.
+        on_base = teacher.base is not None and teacher.weights_hash == teacher.base.fingerprint
+        teacher.adapter = teacher.adapter_config = None
         model = self.backbone.model
         if self.adapted is not None:
             from peft import get_peft_model_state_dict
 
-            teacher.adapter = {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(self.adapted).items()}
-            teacher.adapter_config = self.adapted.peft_config["default"]
+            trained = {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(self.adapted).items()}
+            if on_base:
+                teacher.adapter, teacher.adapter_config = trained, self.adapted.peft_config["default"]
             self.backbone.model = self.adapted.merge_and_unload()
         else:
             self.backbone.model = model.to(self.dtype)  # type: ignore[arg-type]
+            trained = {n: p for n, p in self.backbone.model.named_parameters() if n in self.parameters}
         self.backbone.model.requires_grad_(False).train(False)
-        teacher.weights_hash = self._hash(teacher)
+        teacher.weights_hash = _hash(teacher.weights_hash, trained)
         teacher.forget()
 
-    def _hash(self, teacher: Reranker) -> str:
-        """Identifies the new weights: the old ones' hash and all that was trained, as it is stored."""
-        digest = hashlib.sha256(teacher.weights_hash.encode())
-        trained = teacher.adapter or {n: p for n, p in self.backbone.model.named_parameters() if n in self.parameters}
-        for name, tensor in sorted(trained.items()):
-            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+
+def _hash(before: str, trained: Mapping[str, Tensor]) -> str:
+    """Identifies the new weights: the old ones' hash and all that was trained, as it is stored."""
+    digest = hashlib.sha256(before.encode())
+    for name, tensor in sorted(trained.items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TeacherOutputs"]
 
-_CHUNK_PAIRS = 512
+_CHUNK_PAIRS = 1024
 """Pairs between two writes: what an interruption can lose."""
 _CHUNK_TEXTS = 256
 

@@ -35,6 +35,8 @@ __all__ = ["TeacherTrainer", "last_checkpoint", "training_arguments"]
 
 _STATE = "state.safetensors"
 _TRAINER_STATE = "trainer_state.json"
+_SAVE_SECONDS = 300.0
+"""A crash or a power cut costs at most so much work."""
 
 
 def training_arguments(
@@ -104,9 +106,12 @@ class _Report(TrainerCallback):
     def __init__(self, task: Task, patience: int) -> None:
         self.task, self.patience = task, patience
         self.interrupted = False
+        self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.task.advance(1)
+        if time.monotonic() - self.saved > _SAVE_SECONDS:
+            control.should_save = True
         if self.interrupted:
             control.should_save = True  # an evaluation that is due takes place: a resume goes on with the next step
             control.should_training_stop = True
@@ -121,6 +126,9 @@ class _Report(TrainerCallback):
             self.task.note(f"loss {_recent_loss(state.log_history):.3f}")
         elif logs and "eval_mrr" in logs:
             self.task.note(f"dev MRR {logs['eval_mrr']:.3f}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if _patience_is_out(state.log_history, self.patience):
