@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import PreTrainedModel
@@ -157,7 +158,7 @@ class Backbone:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=choose_dtype(dtype, device), local_files_only=True, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
                 f"{folder} does not load as a causal language model: {reason}",

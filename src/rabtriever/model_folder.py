@@ -7,12 +7,15 @@ configuration identifies. What does not belong together is refused when it is lo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rabtriever.artifacts import ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
+
+from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
 from rabtriever.backbone import Backbone, DType
 from rabtriever.base_models import base_name, resolve_base
-from rabtriever.errors import InputError
+from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import tokenizer_fingerprint
 from rabtriever.model_card import model_card
@@ -28,6 +31,7 @@ __all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever"]
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def load_reranker(
@@ -55,7 +59,7 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
             hint=f"make a student of it: rabtriever distill {folder} DATASET -o MODEL",
         )
     reranker = _load(folder, config, dtype, device)
-    predictor_config = PredictorConfig.model_validate(config.predictor)
+    predictor_config = _settings(PredictorConfig, config.predictor, folder, "predictor")
     predictor = Predictor.load(folder / _PREDICTOR, config.base.hidden_size, predictor_config)
     retriever = Retriever(reranker, predictor)
     retriever.training = {"distill": config.training.get("distill", {})}
@@ -132,13 +136,24 @@ def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Re
     else:
         backbone, adapter, adapter_config = Backbone.load(folder / _BACKBONE, dtype, device), None, None
     check_finite(_tensors(backbone, adapter), folder)
-    prompt = Prompt(backbone.tokenizer, PromptConfig.model_validate(config.prompt))
+    prompt = Prompt(backbone.tokenizer, _settings(PromptConfig, config.prompt, folder, "prompt"))
     check_same("tokenizer", tokenizer_fingerprint(backbone.tokenizer), config.tokenizer_fingerprint, folder)
     check_same("prompt", prompt.hash, config.prompt_hash, folder)
     reranker = Reranker(backbone, prompt, config.base, weights_hash=config.weights_hash)
     reranker.adapter, reranker.adapter_config = adapter, adapter_config
     reranker.training = {key: value for key, value in config.training.items() if key != "distill"}
     return reranker
+
+
+def _settings(model: type[_Settings], values: Any, folder: Path, section: str) -> _Settings:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([section, *map(str, first["loc"])])
+        raise DataError(
+            f"{folder / CONFIG_NAME}: {key} is wrong: {first['msg']}", hint="copy or save the model again"
+        ) from error
 
 
 def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], Any]:
@@ -151,7 +166,7 @@ def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], An
         ) from error
     try:
         adapted = PeftModel.from_pretrained(backbone.model, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"

@@ -7,7 +7,6 @@ what users write is read as text, even where it spells a control token such as `
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,8 @@ _INSTRUCTION = (
     "Can Query be appropriately responded with Document? If the answer is true, choose <T>; otherwise, choose <F>."
 )
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
-_FIXED_DATE = datetime.date(2024, 7, 26)
+_FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+"""Some chat templates write today's date into the system message; a model must be asked tomorrow what it was today."""
 _CHARACTERS_PER_TOKEN = 32
 """No tokenizer in use packs more characters of prose than this into a token: bounds the work on enormous texts."""
 
@@ -153,9 +153,11 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]
     """What the chat template puts before and after a user's message, and the ids that open a plain text."""
     if tokenizer.chat_template:
         message = [{"role": "user", "content": _MARK}]
-        # Some templates write today's date into the system message; a model must be asked tomorrow what it was today.
-        date: dict[str, Any] = {"strftime_now": _FIXED_DATE.strftime, "date_string": _FIXED_DATE.strftime("%d %b %Y")}
-        rendered = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **date))
+        template = _FIXED_DATE + tokenizer.get_chat_template()
+        rendered = tokenizer.apply_chat_template(
+            message, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        rendered = str(rendered)
         if rendered.count(_MARK) != 1:
             raise InputError(
                 f"the tokenizer's chat template does not show a user's message exactly once: {rendered!r}",

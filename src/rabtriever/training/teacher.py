@@ -131,7 +131,8 @@ class _Trained:
                 teacher.adapter, teacher.adapter_config = trained, self.adapted.peft_config["default"]
             self.backbone.model = self.adapted.merge_and_unload()
         else:
-            self.backbone.model = model.to(self.dtype)  # type: ignore[arg-type]
+            for parameter in model.parameters():  # buffers stay: rotary frequencies are float32 in every format
+                parameter.data = parameter.data.to(self.dtype)
             trained = {n: p for n, p in self.backbone.model.named_parameters() if n in self.parameters}
         self.backbone.model.requires_grad_(False).train(False)
         teacher.weights_hash = _hash(teacher.weights_hash, trained)
