@@ -1,0 +1,107 @@
+"""Which documents a query is paired with: never a right one among the wrong, hard ones first, the same by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rabtriever.data import Dataset, Document, Query
+from rabtriever.errors import InputError
+from rabtriever.training.candidates import Bm25Negatives, draw, mine, training_queries, wrong_documents
+from toy_data import TOOLS, toy_dataset
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_wrong_documents_are_all_others_in_corpus_order() -> None:
+    dataset = toy_dataset()
+    query = dataset.split("train")[0]
+    assert dataset.relevant("train", query.id) == {"sponge"}
+    assert wrong_documents(dataset, "train", query) == [tool for tool in TOOLS if tool != "sponge"]
+
+
+def test_a_copy_of_a_right_document_is_not_wrong() -> None:
+    """Corpora repeat texts under several ids: the teacher must not learn that one copy is right and the other not."""
+    documents = [Document("a", "same"), Document("b", "same"), Document("c", "other"), Document("d", "same", title="x")]
+    dataset = Dataset(
+        "copies", {d.id: d for d in documents}, {"q": Query("q", "?")}, {"train": {"q": {"a": 1, "c": 0}}}
+    )
+    assert wrong_documents(dataset, "train", dataset.queries["q"]) == ["c", "d"]
+
+
+def test_draws_are_distinct_and_repeatable() -> None:
+    ids = [str(i) for i in range(50)]
+    drawn = draw(ids, 10, rng())
+    assert len(set(drawn)) == 10
+    assert set(drawn) <= set(ids)
+    assert draw(ids, 10, rng()) == drawn
+    assert draw(ids, 10, rng(1)) != drawn
+    assert draw(ids, None, rng()) == draw(ids, 50, rng()) == draw(ids, 99, rng()) == ids
+    assert draw([], 3, rng()) == []
+
+
+def test_mined_documents_are_the_best_of_a_random_pool() -> None:
+    dataset = toy_dataset()
+    queries = dataset.split("train")
+    asked: list[tuple[str, str]] = []
+
+    def longest_first(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        asked.extend(pairs)
+        return np.array([len(document) for _, document in pairs], np.float32)
+
+    mined = mine(dataset, "train", queries, 1, rng(), longest_first)
+    for query in queries:
+        pool = [document for text, document in asked if text == query.text]
+        assert len(pool) == 4
+        best = dataset.corpus[mined[query.id][0]].content
+        assert len(best) == max(map(len, pool))
+        assert mined[query.id][0] not in dataset.relevant("train", query.id)
+    assert len({tuple(sorted(d for t, d in asked if t == query.text)) for query in queries}) > 1
+
+
+def test_mining_more_than_there_are_gives_all() -> None:
+    dataset = toy_dataset()
+    query = dataset.split("train")[0]
+    mined = mine(dataset, "train", [query], 99, rng(), lambda pairs: np.arange(len(pairs), dtype=np.float32))
+    assert sorted(mined[query.id]) == sorted(set(TOOLS) - {"sponge"})
+    assert mined[query.id] == [tool for tool in reversed(TOOLS) if tool != "sponge"]  # best score first
+
+
+def test_bm25_finds_wrong_documents_that_share_words() -> None:
+    documents = [
+        Document("right", "take the sponge to wipe coke"),
+        Document("near", "buy coke"),
+        Document("far", "open the window"),
+    ]
+    queries = {"q": Query("q", "I spilled my coke"), "none": Query("none", "the of"), "empty": Query("empty", "")}
+    qrels = {"train": {key: {"right": 1} for key in queries}}
+    dataset = Dataset("words", {d.id: d for d in documents}, queries, qrels)
+    negatives = Bm25Negatives(dataset)
+    assert negatives("train", queries["q"], 1) == ["near"]
+    assert negatives("train", queries["q"], 9) == ["near", "far"]
+    for key in ("none", "empty"):  # nothing to compare: any wrong document will do
+        assert negatives("train", queries[key], 1) == ["near"]
+
+
+def test_training_queries_are_a_seeded_draw_in_file_order() -> None:
+    dataset = toy_dataset()
+    everything = dataset.split("train")
+    assert training_queries(dataset, "train", None, 0) == everything
+    assert training_queries(dataset, "train", 999, 0) == everything
+    few = training_queries(dataset, "train", 5, 0)
+    assert len(few) == 5
+    assert [q for q in everything if q in few] == few
+    assert training_queries(dataset, "train", 5, 0) == few
+    assert training_queries(dataset, "train", 5, 1) != few
+
+
+def test_a_split_without_right_documents_is_refused() -> None:
+    dataset = Dataset("none", {"d": Document("d", "x")}, {"q": Query("q", "?")}, {"train": {"q": {"d": 0}}})
+    with pytest.raises(InputError, match="no judged query in split 'train'"):
+        training_queries(dataset, "train", None, 0)
+    with pytest.raises(InputError, match="no split 'dev'"):
+        training_queries(dataset, "dev", None, 0)
