@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from closeness import assert_same
-from rabtriever.backbone import Backbone, choose_dtype, token_batches
+from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
+from rabtriever.numerics import choose_dtype, token_batches
 from tiny_models import FAMILIES, WINDOW, tiny_tokenizer
 
 Load = Callable[..., Backbone]

@@ -21,77 +21,13 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from rabtriever.errors import InputError
+from rabtriever.head import AnswerRows
+from rabtriever.numerics import DType, choose_dtype, token_batches
 
-__all__ = ["AnswerRows", "Backbone", "DType", "Prefix", "choose_dtype", "token_batches"]
-
-DType = Literal["auto", "bfloat16", "float32", "float16"]
+__all__ = ["Backbone", "Prefix"]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Padded tokens a forward pass: on a CPU what its caches hold (a tenth faster than 8,192), on a GPU what fills it."""
-
-
-def choose_dtype(name: DType, device: str) -> torch.dtype:
-    """The number format to compute in; ``auto`` takes bfloat16 where the processor multiplies it natively.
-
-    Example:
-        >>> choose_dtype("float32", "cpu")
-        torch.float32
-    """
-    if name != "auto":
-        return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[name]
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    abilities = torch.cpu.get_capabilities()
-    native = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
-    return torch.bfloat16 if device == "cpu" and native else torch.float32
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Split rows, in the given order, into batches of at most ``budget`` padded tokens (one row at least).
-
-    Example:
-        >>> list(token_batches([2, 3, 9, 1], budget=6))
-        [[0, 1], [2], [3]]
-    """
-    batch: list[int] = []
-    longest = 0
-    for row, length in enumerate(lengths):
-        if batch and max(longest, length) * (len(batch) + 1) > budget:
-            yield batch
-            batch, longest = [], 0
-        batch.append(row)
-        longest = max(longest, length)
-    if batch:
-        yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRows:
-    """The two rows of the head that scoring needs.
-
-    Attributes:
-        weight: ``w_T`` and ``w_F``, ``(2, d)`` float32.
-        bias: ``b_T`` and ``b_F``, ``(2,)``; zeros where the head has none.
-        scale: What the family multiplies its logits by.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    scale: float
-
-    @property
-    def direction(self) -> Tensor:
-        """``scale * (w_T - w_F)``, ``(d,)``: the log-odds are its inner product with a state, plus ``offset``."""
-        return self.scale * (self.weight[0] - self.weight[1])
-
-    @property
-    def offset(self) -> float:
-        """``scale * (b_T - b_F)``: constant, so it never changes a ranking."""
-        return self.scale * float(self.bias[0] - self.bias[1])
-
-    def logits(self, states: Tensor) -> Tensor:
-        """``(z_T, z_F)`` of hidden states ``(n, d)``, as ``(n, 2)``, before any soft-cap."""
-        return self.scale * (states @ self.weight.T + self.bias)
 
 
 @dataclass(frozen=True, slots=True)

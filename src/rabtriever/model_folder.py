@@ -13,12 +13,13 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
-from rabtriever.backbone import Backbone, DType
+from rabtriever.backbone import Backbone
 from rabtriever.base_models import base_name, resolve_base
 from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import tokenizer_fingerprint
 from rabtriever.model_card import model_card
+from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import Prompt, PromptConfig
 from rabtriever.reranker import Reranker

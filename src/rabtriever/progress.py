@@ -97,7 +97,8 @@ def format_rate(rate: float, unit: str) -> str:
         return f"{rate:,.0f} {unit}/s"
     if rate >= 1:
         return f"{rate:.1f} {unit}/s"
-    return f"{1 / rate:.1f} s per {unit.removesuffix('s')}" if rate > 0 else ""
+    single = f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
+    return f"{1 / rate:.1f} s per {single}" if rate > 0 else ""
 
 
 class SilentProgress:

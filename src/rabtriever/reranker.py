@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import AnswerRows, Backbone, DType, Prefix
+from rabtriever.backbone import Backbone, Prefix
 from rabtriever.errors import InputError
+from rabtriever.head import AnswerRows
+from rabtriever.numerics import DType
 from rabtriever.progress import Progress, SilentProgress
 from rabtriever.prompt import Prompt, PromptConfig
 

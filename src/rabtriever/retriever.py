@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rabtriever.backbone import DType
 from rabtriever.errors import InputError
+from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor
 from rabtriever.progress import Progress, SilentProgress
 from rabtriever.reranker import Reranker

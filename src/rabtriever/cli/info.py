@@ -39,8 +39,8 @@ def _machine() -> dict[str, Any]:
     import torch
 
     from rabtriever import __version__
-    from rabtriever.backbone import choose_dtype
     from rabtriever.base_models import EMBEDDED, cache_dir
+    from rabtriever.numerics import choose_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     versions = {}

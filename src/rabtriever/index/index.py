@@ -37,7 +37,7 @@ from rabtriever.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rabtriever.backbone import DType
+    from rabtriever.numerics import DType
 
 __all__ = ["Index"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, token_batches
+from rabtriever.backbone import Backbone
 from rabtriever.losses import answer_cross_entropy, dpo_loss
+from rabtriever.numerics import token_batches
 
 if TYPE_CHECKING:
     from rabtriever.training.config import TeacherConfig
