@@ -18,7 +18,16 @@ from typing import Any
 
 from rabtriever.errors import DataError, InputError
 
-__all__ = ["atomic_folder", "has_format_version", "human_bytes", "read_json", "write_json", "write_text", "writing"]
+__all__ = [
+    "atomic_folder",
+    "check_replaceable",
+    "has_format_version",
+    "human_bytes",
+    "read_json",
+    "write_json",
+    "write_text",
+    "writing",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
@@ -167,7 +176,7 @@ def atomic_folder(
         ['config.json']
     """
     path = Path(path).expanduser().resolve()
-    _check_replaceable(path, keep, marker)
+    check_replaceable(path, keep, marker)
     token = secrets.token_hex(4)
     fresh, old = path.with_name(f"{path.name}.tmp-{token}"), path.with_name(f"{path.name}.old-{token}")
     with writing(path):
@@ -176,14 +185,19 @@ def atomic_folder(
         with writing(path, fresh):
             yield fresh
             _sync_tree(fresh)
-        _check_replaceable(path, keep, marker)  # it may have changed in the hours since
+        check_replaceable(path, keep, marker)  # it may have changed in the hours since
         _swap(fresh, path, old, keep)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_replaceable(path: Path, keep: Collection[str], marker: str | None) -> None:
+def check_replaceable(path: Path, keep: Collection[str] = (), marker: str | None = "config.json") -> None:
+    """Refuse what :func:`atomic_folder` would refuse to replace; worth asking before the work that is to be saved.
+
+    Raises:
+        InputError: If ``path`` is a file, or a folder of something else.
+    """
     if not path.exists():
         return
     if not path.is_dir():

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from rabtriever.artifacts import is_artifact
 from rabtriever.errors import InputError
-from rabtriever.files import read_json, write_json
+from rabtriever.files import check_replaceable, read_json, write_json
 from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.config import TrainConfig
 from rabtriever.training.distill import distill
@@ -78,6 +78,7 @@ def train(
     """
     config, progress, output = config or TrainConfig(), progress or SilentProgress(), Path(output)
     begin = time.perf_counter()
+    check_replaceable(output, keep=("teacher", _RUNS))
     runs = output / _RUNS
     runs.mkdir(parents=True, exist_ok=True)
     with _alone(runs):

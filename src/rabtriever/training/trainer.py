@@ -200,7 +200,7 @@ class TeacherTrainer(Trainer):
                 signal.signal(signal.SIGINT, before)
         if self.report.interrupted:
             raise KeyboardInterrupt
-        mrrs = [(entry["step"], entry["eval_mrr"]) for entry in self.state.log_history if "eval_mrr" in entry]
+        mrrs = [[entry["step"], entry["eval_mrr"]] for entry in self.state.log_history if "eval_mrr" in entry]
         return {
             "steps": self.state.global_step,
             "best_step": self.state.best_global_step,
