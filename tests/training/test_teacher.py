@@ -1,0 +1,426 @@
+"""Stage I: what is trained, on what, and that a stop at any step changes nothing of the result."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from closeness import assert_same
+from rabtriever import Reranker
+from rabtriever.backbone import Backbone
+from rabtriever.errors import InputError, MismatchError
+from rabtriever.training import checkpoint
+from rabtriever.training.budget import Budget
+from rabtriever.training.config import LoraConfig, TeacherConfig
+from rabtriever.training.plan import Plan
+from rabtriever.training.step import answer_losses
+from rabtriever.training.teacher import _Trained, dev_groups, dev_mrr
+from rabtriever.training.trainer import _patience_is_out, last_checkpoint
+from tiny_models import FAMILIES
+from toy_data import SHORT, StopAt, toy_dataset
+
+FULL = TeacherConfig(
+    lora=None, freeze_layers=1, epochs=1.5, learning_rate=1e-2, evaluations=3, patience=9, dev_queries=6
+)
+LORA = FULL.model_copy(update={"lora": LoraConfig(rank=4, dropout=0.2)})
+STEPS = 9  # of either: 24 queries, 4 a step, an epoch and a half; dev MRR is measured after 3, 6 and 9
+CONFIGS = pytest.mark.parametrize("config", [FULL, LORA], ids=["full", "lora"])
+
+DATA = toy_dataset()
+PAIRS = [(query.text, document.content) for query in DATA.split("test") for document in DATA.corpus.values()]
+TRAIN = [(query.text, document.content) for query in DATA.split("train") for document in DATA.corpus.values()]
+SIGNS = np.array([1 if i in DATA.relevant("train", q.id) else -1 for q in DATA.split("train") for i in DATA.corpus])
+
+NewTeacher = Callable[..., Reranker]
+
+
+@pytest.fixture
+def new_teacher(tiny_folder: Callable[..., Path]) -> NewTeacher:
+    def load(family: str = "llama", dtype: Any = "float32") -> Reranker:
+        return Reranker.from_pretrained(tiny_folder(family), prompt=SHORT, dtype=dtype)
+
+    return load
+
+
+def outcome(teacher: Reranker) -> tuple[Any, ...]:
+    """All that a training leaves behind, but for the time it took."""
+    report = {key: value for key, value in teacher.training["teacher"].items() if key != "seconds"}
+    weights = {name: tensor.clone() for name, tensor in teacher.backbone.model.state_dict().items()}
+    return weights, teacher.score_pairs(PAIRS), teacher.fingerprint, report
+
+
+def assert_equal(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    for name, tensor in expected[0].items():
+        assert torch.equal(found[0][name], tensor), name
+    assert np.array_equal(found[1], expected[1])
+    assert found[2] == expected[2]
+    assert found[3] == expected[3]
+
+
+# --- what is trained
+
+
+@CONFIGS
+def test_the_same_seed_gives_the_same_bits(config: TeacherConfig, new_teacher: NewTeacher) -> None:
+    first, second, other = (outcome(new_teacher().fit(DATA, config, seed=seed)) for seed in (0, 0, 1))
+    assert_equal(second, first)
+    assert other[2] != first[2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@CONFIGS
+def test_only_the_upper_layers_are_trained(config: TeacherConfig, family: str, new_teacher: NewTeacher) -> None:
+    """Embeddings and head stay: the answer rows mean the same before and after, and to teacher and student."""
+    teacher = new_teacher(family)
+    before = {name: tensor.clone() for name, tensor in teacher.backbone.model.state_dict().items()}
+    rows = teacher.rows
+    teacher.fit(DATA, config.model_copy(update={"epochs": 0.2, "evaluations": 0}))
+    after = teacher.backbone.model.state_dict()
+    assert after.keys() == before.keys()
+    layers = {name: int(part) for name in before for part in name.split(".") if part.isdigit()}
+    changed = {name for name in before if not torch.equal(after[name], before[name])}
+    assert {layers.get(name) for name in changed} == {1, 2}
+    assert torch.equal(teacher.rows.weight, rows.weight)
+    assert not any(p.requires_grad for p in teacher.backbone.model.parameters())
+    assert not teacher.backbone.model.training
+
+
+def test_bfloat16_is_trained_in_float32_and_given_back(new_teacher: NewTeacher) -> None:
+    teacher = new_teacher(dtype="bfloat16")
+    dtypes = {name: tensor.dtype for name, tensor in teacher.backbone.model.named_parameters()}
+    buffers = {name: (tensor.dtype, tensor.clone()) for name, tensor in teacher.backbone.model.named_buffers()}
+    teacher.fit(DATA, FULL)
+    assert {name: tensor.dtype for name, tensor in teacher.backbone.model.named_parameters()} == dtypes
+    for name, tensor in teacher.backbone.model.named_buffers():
+        assert tensor.dtype == buffers[name][0]
+        assert torch.equal(tensor, buffers[name][1])
+
+
+@pytest.mark.parametrize("candidates", ["all", "random:2", "mined:1", "bm25:2"])
+def test_every_policy_learns(candidates: str, new_teacher: NewTeacher) -> None:
+    config = FULL.model_copy(update={"candidates": candidates, "epochs": 6, "evaluations": 0})
+    losses: list[float] = []
+    teacher = new_teacher()
+    report = teacher.fit(DATA, config).training["teacher"]
+    train = [
+        (q.text, d.content, d.id in DATA.relevant("train", q.id))
+        for q in DATA.split("train")
+        for d in DATA.corpus.values()
+    ]
+    for model in (new_teacher(), teacher):
+        scores = torch.from_numpy(model.score_pairs([pair[:2] for pair in train]))
+        right = torch.tensor([pair[2] for pair in train])
+        losses.append(float(torch.nn.functional.softplus(torch.where(right, -scores, scores)).mean()))
+    assert report["steps"] == 36
+    assert report["pairs"] == {"all": 6, "random:2": 3, "mined:1": 2, "bm25:2": 3}[candidates] * 24 * 6
+    assert report["final_loss"] < 0.7 * math.log(380)
+    assert losses[1] < losses[0]
+
+
+def test_dpo_widens_the_margin(new_teacher: NewTeacher) -> None:
+    """Right answers gain on wrong ones, compared with the model before."""
+    config = FULL.model_copy(update={"objective": "dpo", "epochs": 4, "evaluations": 0, "dpo_beta": 0.5})
+    train = [
+        (q.text, d.content, 1 if d.id in DATA.relevant("train", q.id) else -1)
+        for q in DATA.split("train")
+        for d in DATA.corpus.values()
+    ]
+    signs = np.array([pair[2] for pair in train])
+    before, after = new_teacher(), new_teacher().fit(DATA, config)
+    shift = signs * (after.score_pairs([p[:2] for p in train]) - before.score_pairs([p[:2] for p in train]))
+    assert shift.mean() > 0.5
+    assert after.training["teacher"]["final_loss"] < math.log(2)  # what it is where nothing has changed yet
+
+
+def test_dpo_starts_undecided(new_teacher: NewTeacher) -> None:
+    teacher = new_teacher()
+    config = FULL.model_copy(update={"objective": "dpo"})
+    reference = Backbone(teacher.backbone.model, teacher.backbone.tokenizer)
+    losses = list(
+        answer_losses(teacher.backbone, [[5, 6], [7]], torch.tensor([True, False]), (3, 4), config, reference)
+    )
+    assert float(sum(losses).detach()) == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_the_batch_changes_neither_loss_nor_gradients(objective: str, new_teacher: NewTeacher) -> None:
+    """Many small batches and one large one are the same step."""
+    teacher = new_teacher()
+    reference = new_teacher().backbone if objective == "dpo" else None
+    if reference is not None:
+        with torch.no_grad():  # DPO's gradient at the reference itself would hide errors
+            for parameter in reference.layers.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    ids = [teacher.prompt.document_ids(d) + teacher.prompt.query_ids(q) for q, d in PAIRS[:11]]
+    right = torch.arange(11) % 3 == 0
+    found = []
+    for budget in (1, 120, 100_000):
+        config = FULL.model_copy(update={"objective": objective, "batch_tokens": budget})
+        model = teacher.backbone.model.requires_grad_(True)
+        model.zero_grad()
+        total, batches = 0.0, 0
+        for loss in answer_losses(teacher.backbone, ids, right, (33, 214), config, reference):
+            loss.backward()
+            total, batches = total + float(loss.detach()), batches + 1
+        found.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), batches))
+    assert [batches for _, _, batches in found] == [11, found[1][2], 1]
+    assert 1 < found[1][2] < 11
+    for total, gradients, _ in found[:2]:
+        assert total == pytest.approx(found[2][0], rel=1e-5)
+        assert_same(gradients, found[2][1])
+
+
+@CONFIGS
+def test_the_batch_budget_hardly_changes_a_whole_training(config: TeacherConfig, new_teacher: NewTeacher) -> None:
+    config = config.model_copy(update={"lora": config.lora and LoraConfig(rank=4), "epochs": 0.5})
+    small, large = (
+        new_teacher().fit(DATA, config.model_copy(update={"batch_tokens": budget})) for budget in (1, 100_000)
+    )
+    assert_same(small.score_pairs(PAIRS), large.score_pairs(PAIRS), 5e-3)  # Adam divides rounding by itself
+
+
+def test_all_layers_cannot_be_frozen(new_teacher: NewTeacher) -> None:
+    with pytest.raises(InputError, match="leaves nothing to train in 3 layers") as caught:
+        new_teacher().fit(DATA, FULL.model_copy(update={"freeze_layers": 3}))
+    assert "at most 2" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["1k", "3k tokens"])
+def test_a_budget_of_tokens_bounds_the_steps(text: str, new_teacher: NewTeacher) -> None:
+    budget = Budget.parse(text)
+    report = new_teacher().fit(DATA, FULL, budget=budget).training["teacher"]
+    assert budget.tokens is not None
+    assert 0 < report["tokens"] <= 1.3 * budget.tokens
+    assert report["steps"] < STEPS
+
+
+def test_a_budget_of_a_moment_still_trains_a_step(new_teacher: NewTeacher) -> None:
+    report = new_teacher().fit(DATA, FULL, budget=Budget(seconds=1e-3)).training["teacher"]
+    assert report["steps"] == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training(new_teacher: NewTeacher, tmp_path: Path) -> None:
+    teacher = new_teacher()
+    with torch.no_grad():
+        teacher.backbone.layers[0].mlp.up_proj.weight[0, 0] = float("nan")  # type: ignore[union-attr, index]
+    with pytest.raises(InputError, match="loss became nan at step 1") as caught:
+        teacher.fit(DATA, FULL, tmp_path)
+    assert "learning_rate" in caught.value.hint
+    assert last_checkpoint(tmp_path) is None
+
+
+# --- the weights of the moment
+
+
+def test_mining_and_dev_see_the_weights_as_they_are(new_teacher: NewTeacher) -> None:
+    """No dropout, although it is in training; no documents read by former weights, although they are kept."""
+    teacher = new_teacher()
+    trained = _Trained(teacher.backbone, LORA, seed=0)
+    teacher.backbone.model.train()
+    before = trained.score(teacher, PAIRS)
+    teacher.backbone.model.train()
+    assert np.array_equal(trained.score(teacher, PAIRS), before)
+    with torch.no_grad():
+        for parameter in trained.parameters.values():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    after = trained.score(teacher, PAIRS)
+    assert np.abs(after - before).max() > 0.01
+    trained.settle(teacher)
+    assert_same(teacher.score_pairs(PAIRS), after, 1e-3)  # merged adapters add up in another order
+
+
+def test_an_epoch_is_drawn_when_it_begins(new_teacher: NewTeacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise later epochs would be mined by a model that has not learned yet."""
+    asked: list[int] = []
+    plain = Plan.step
+    monkeypatch.setattr(Plan, "step", lambda plan, number: asked.append(number) or plain(plan, number))
+    new_teacher().fit(DATA, FULL)
+    assert asked[-STEPS:] == list(range(STEPS))
+
+
+def test_the_best_state_on_dev_is_kept(new_teacher: NewTeacher) -> None:
+    teacher = new_teacher()
+    report = teacher.fit(DATA, FULL.model_copy(update={"epochs": 3, "learning_rate": 3e-2, "evaluations": 6})).training[
+        "teacher"
+    ]
+    by_step = dict(report["dev_mrr_by_step"])
+    assert len(by_step) == 6
+    assert report["dev_mrr"] == max(by_step.values())
+    assert by_step[report["best_step"]] == report["dev_mrr"]
+    assert len(set(by_step.values())) > 1, "nothing to choose from proves nothing"
+    assert dev_mrr(teacher.score_pairs, dev_groups(DATA, FULL, 0)) == report["dev_mrr"]
+
+
+def test_patience_ends_a_training_that_gets_no_better(new_teacher: NewTeacher, tmp_path: Path) -> None:
+    config = FULL.model_copy(update={"epochs": 5, "learning_rate": 1e-9, "evaluations": 30, "patience": 2})
+    report = new_teacher().fit(DATA, config, tmp_path).training["teacher"]
+    assert report["steps"] == 3
+    assert report["best_step"] == 1
+    # Killed before the result was saved, and run again: it is over, not a step is added.
+    again = new_teacher().fit(DATA, config, tmp_path).training["teacher"]
+    assert {**again, "seconds": 0} == {**report, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("mrrs", "patience", "out"),
+    [([], 1, False), ([0.5], 1, False), ([0.5, 0.5], 1, True), ([0.5, 0.4, 0.6], 2, False), ([0.5, 0.4, 0.5], 2, True)],
+)
+def test_patience_is_read_off_the_log(mrrs: list[float], patience: int, out: bool) -> None:
+    log = [entry for mrr in mrrs for entry in ({"loss": 1.0}, {"eval_mrr": mrr})]
+    assert _patience_is_out(log, patience) is out
+
+
+def test_ties_count_against_the_right_document() -> None:
+    groups = [("q", ["right", "wrong", "wrong"], 1), ("q", ["right", "right", "wrong"], 2)]
+    assert dev_mrr(lambda pairs: np.zeros(len(pairs), np.float32), groups) == (1 / 3 + 1 / 2) / 2
+    assert dev_mrr(lambda pairs: np.array([2, 1, 0, 0, 3, 1], np.float32), groups) == 1
+
+
+def test_without_dev_the_last_state_is_kept(new_teacher: NewTeacher) -> None:
+    report = new_teacher().fit(toy_dataset(dev=False), FULL).training["teacher"]
+    assert report["dev_mrr"] is None
+    assert report["steps"] == STEPS
+
+
+# --- k steps, a stop, a resume and k steps are 2k steps
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_folder: Callable[..., Path]) -> Callable[[TeacherConfig], tuple[Any, ...]]:
+    done: dict[str, tuple[Any, ...]] = {}
+
+    def get(config: TeacherConfig) -> tuple[Any, ...]:
+        key = config.model_dump_json()
+        if key not in done:
+            teacher = Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
+            done[key] = outcome(teacher.fit(DATA, config, seed=7))
+        return done[key]
+
+    return get
+
+
+@pytest.mark.parametrize("stops", [(1,), (3,), (5,), (9,), (2, 3, 7)], ids=str)
+@CONFIGS
+def test_a_stop_at_any_step_changes_no_bit(
+    stops: tuple[int, ...], config: TeacherConfig, new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path
+) -> None:
+    """Ctrl-C after some step, once or more often; step 3 is one after which dev MRR is due, step 9 the last."""
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            new_teacher().fit(DATA, config, tmp_path, seed=7, progress=StopAt("teacher", stop))
+        newest = last_checkpoint(tmp_path)
+        assert newest is not None
+        assert newest.name == f"checkpoint-{stop}"
+    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+
+
+def test_a_stop_changes_no_bit_of_a_mined_training(new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path) -> None:
+    config = LORA.model_copy(update={"candidates": "mined:1"})
+    for stop in (2, 6, 8):  # within the first epoch, at its end, within the second
+        with pytest.raises(KeyboardInterrupt):
+            new_teacher().fit(DATA, config, tmp_path, seed=7, progress=StopAt("teacher", stop))
+    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+
+
+def test_a_stop_changes_no_bit_of_dpo(new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path) -> None:
+    config = FULL.model_copy(update={"objective": "dpo"})
+    with pytest.raises(KeyboardInterrupt):
+        new_teacher().fit(DATA, config, tmp_path, seed=7, progress=StopAt("teacher", 4))
+    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+
+
+@CONFIGS
+def test_a_finished_training_is_not_repeated(
+    config: TeacherConfig, new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_teacher().fit(DATA, config, tmp_path, seed=7)
+    from rabtriever.training import trainer
+
+    monkeypatch.setattr(trainer, "answer_losses", lambda *_: pytest.fail("trained again"))
+    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+
+
+@pytest.mark.parametrize("damage", ["state cut short", "state missing", "no log"])
+def test_a_checkpoint_cut_short_is_passed_over(
+    damage: str, new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path
+) -> None:
+    """Killed while it wrote: the checkpoint before is used, and the result is the same."""
+    with pytest.raises(KeyboardInterrupt):
+        new_teacher().fit(DATA, LORA, tmp_path, seed=7, progress=StopAt("teacher", 4))
+    newest = tmp_path / "checkpoint-4"
+    if damage == "state missing":
+        (newest / "state.safetensors").unlink()
+    elif damage == "no log":
+        (newest / "trainer_state.json").unlink()
+    else:
+        log = newest / "trainer_state.json"
+        log.write_text(log.read_text()[:100])
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert_equal(outcome(new_teacher().fit(DATA, LORA, tmp_path, seed=7)), uninterrupted(LORA))
+
+
+@pytest.mark.parametrize("place", ["weights", "log"])
+def test_a_full_disk_keeps_the_checkpoint_before(
+    place: str, new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainerState
+
+    target, name = (checkpoint, "save_file") if place == "weights" else (TrainerState, "save_to_json")
+    plain, calls = getattr(target, name), []
+
+    def full(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            path = Path(next(a for a in arguments if isinstance(a, str | Path)))
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(*arguments, **options)
+
+    monkeypatch.setattr(target, name, full)
+    with pytest.raises(InputError, match="disk is full"):
+        new_teacher().fit(DATA, LORA, tmp_path, seed=7)
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert not (tmp_path / "checkpoint-6").exists()
+    assert_equal(outcome(new_teacher().fit(DATA, LORA, tmp_path, seed=7)), uninterrupted(LORA))
+
+
+def test_the_folder_may_move_between_stop_and_resume(
+    new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        new_teacher().fit(DATA, FULL, tmp_path / "here", seed=7, progress=StopAt("teacher", 7))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert_equal(outcome(new_teacher().fit(DATA, FULL, tmp_path / "there", seed=7)), uninterrupted(FULL))
+
+
+def test_a_state_of_other_parameters_is_refused(new_teacher: NewTeacher, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        new_teacher().fit(DATA, LORA, tmp_path, progress=StopAt("teacher", 2))
+    for other in (FULL, LORA.model_copy(update={"lora": LoraConfig(rank=2)})):
+        with pytest.raises(MismatchError, match="state of other parameters"):
+            new_teacher().fit(DATA, other, tmp_path)
+
+
+def test_checkpoints_are_no_pickles(new_teacher: NewTeacher, tmp_path: Path) -> None:
+    new_teacher().fit(DATA, LORA, tmp_path)
+    files = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert {Path(name).suffix for name in files} == {".json", ".safetensors"}
+    assert json.loads((tmp_path / "steps.json").read_text())["steps"] == STEPS
+
+
+def test_nothing_is_left_behind_without_a_folder(
+    new_teacher: NewTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_teacher().fit(DATA, FULL)
+    assert list(tmp_path.iterdir()) == []
