@@ -122,7 +122,8 @@ def main() -> None:
         mean = {s: {m: np.mean([r[s][m] for r in runs]) for m in ("R@1", "R@3", "MRR")} for s in ("dev", "test")}
         correlation = np.mean([r["correlation"] for r in runs])
         print(
-            f"{name:40s} dev R@1 {mean['dev']['R@1']:.3f} MRR {mean['dev']['MRR']:.3f}   test R@1 {mean['test']['R@1']:.3f}"
+            f"{name:40s} dev R@1 {mean['dev']['R@1']:.3f} MRR {mean['dev']['MRR']:.3f}"
+            f"   test R@1 {mean['test']['R@1']:.3f}"
             f" MRR {mean['test']['MRR']:.3f}   corr {correlation:.3f}"
             f"   epoch {np.mean([r['best_epoch'] for r in runs]):.0f}   {np.mean([r['seconds'] for r in runs]):.0f} s",
             flush=True,
