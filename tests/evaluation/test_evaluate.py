@@ -138,8 +138,8 @@ def test_table() -> None:
 
 def test_progress_is_reported() -> None:
     out = io.StringIO()
-    evaluate({"first": Fake(1)}, DATASET, progress=PlainProgress(out, interval=0))
-    assert "first: answering: 40/40 queries" in out.getvalue()
+    evaluate({"first": Fake(1, pairwise=True)}, DATASET, progress=PlainProgress(out, interval=0))
+    assert "first: answering: 8/40 queries" in out.getvalue()
 
 
 class NotANumber(Fake):
