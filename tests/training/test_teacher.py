@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from closeness import assert_same
 from rabtriever import Reranker
 from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError, MismatchError
 from rabtriever.training import checkpoint
+from rabtriever.training import teacher as module
 from rabtriever.training.budget import Budget
 from rabtriever.training.config import LoraConfig, TeacherConfig
 from rabtriever.training.plan import Plan
@@ -258,6 +260,32 @@ def test_the_best_state_on_dev_is_kept(new_teacher: NewTeacher) -> None:
     assert by_step[report["best_step"]] == report["dev_mrr"]
     assert len(set(by_step.values())) > 1, "nothing to choose from proves nothing"
     assert dev_mrr(teacher.score_pairs, dev_groups(DATA, FULL, 0)) == report["dev_mrr"]
+
+
+@pytest.mark.parametrize("mrrs", [(0.9, 0.5, 0.2), (0.2, 0.9, 0.5), (0.2, 0.5, 0.9), (0.4, 0.2, 0.9), (0.5, 0.5, 0.5)])
+@CONFIGS
+def test_whichever_evaluation_is_best_is_the_one_that_is_kept(
+    config: TeacherConfig,
+    mrrs: tuple[float, ...],
+    new_teacher: NewTeacher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remaining = list(mrrs)
+    monkeypatch.setattr(module, "dev_mrr", lambda *_: remaining.pop(0))
+    teacher = new_teacher()
+    report = teacher.fit(DATA, config, tmp_path).training["teacher"]
+    best = 3 + 3 * mrrs.index(max(mrrs))
+    assert report["best_step"] == best
+    kept = load_file(tmp_path / f"checkpoint-{best}" / "state.safetensors")
+    weights = {name.removeprefix("weight."): x for name, x in kept.items() if name.startswith("weight.")}
+    trained = dict(teacher.backbone.model.named_parameters())
+    if teacher.adapter is not None:  # stored without the adapter's own name, under the whole model's
+        for name, tensor in teacher.adapter.items():
+            trained[name.removeprefix("base_model.model.").replace(".weight", ".default.weight")] = tensor
+    assert weights
+    for name, tensor in weights.items():
+        assert torch.equal(trained[name], tensor), name
 
 
 def test_patience_ends_a_training_that_gets_no_better(new_teacher: NewTeacher, tmp_path: Path) -> None:

@@ -235,7 +235,12 @@ class TeacherTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Nothing yet: the weights go into the same file as the optimiser."""
+        """Only the folder: the weights go into one file with the optimiser.
+
+        The Trainer takes a checkpoint for the best one only if its folder is there at this point.
+        """
+        if output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         """Step after step: the plan draws an epoch when its first step is asked for, by the model of that moment."""
