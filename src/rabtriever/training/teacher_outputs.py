@@ -52,7 +52,7 @@ class TeacherOutputs:
                 rows = missing[start : start + _CHUNK_TEXTS]
                 self.store.add_queries([keys[r] for r in rows], self.teacher.query_states([texts[r] for r in rows]))
                 task.advance(len(rows))
-        return torch.from_numpy(self.store.query_states(keys))
+        return torch.tensor(self.store.query_states(keys))
 
     def documents(self, texts: Sequence[str]) -> Tensor:
         """``e_D`` of each text, ``(n, d)`` float32."""
@@ -65,7 +65,7 @@ class TeacherOutputs:
                     [keys[r] for r in rows], self.teacher.document_states([texts[r] for r in rows])
                 )
                 task.advance(len(rows))
-        return torch.from_numpy(self.store.document_states(keys))
+        return torch.tensor(self.store.document_states(keys))
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """Let the teacher read the (query, document) pairs it has not read yet; rows of the store, ``(n,)`` int64."""
@@ -86,7 +86,7 @@ class TeacherOutputs:
 
     def logits(self, rows: Tensor) -> Tensor:
         """``(z_T, z_F)`` of the store's rows, ``(n, 2)``."""
-        return torch.from_numpy(self.store.pair_logits[rows.numpy()])
+        return torch.tensor(self.store.pair_logits[rows.numpy()])
 
 
 def _longest_first(rows: Sequence[int], texts: Sequence[str]) -> list[int]:
