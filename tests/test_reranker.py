@@ -105,6 +105,15 @@ def test_kept_documents_stay_within_the_budget(tiny_backbone: Load) -> None:
     assert teacher._kept
 
 
+def test_forgetting_keeps_rows_that_losses_can_use(tiny_backbone: Load) -> None:
+    teacher = reranker(tiny_backbone("llama"))
+    before = teacher.rows
+    with torch.inference_mode():
+        teacher.forget()
+    assert not teacher.rows.weight.is_inference()
+    assert torch.equal(teacher.rows.weight, before.weight)
+
+
 def test_states_are_the_joined_passes(tiny_backbone: Load) -> None:
     teacher = reranker(tiny_backbone("qwen3"))
     pairs = [("the cat", "find a sponge"), ("", "")]

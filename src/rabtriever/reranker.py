@@ -191,7 +191,8 @@ class Reranker:
         """Drop the documents read so far; to be called when the weights change."""
         self._kept.clear()
         self._kept_bytes = 0
-        self.rows = self.backbone.answer_rows(self.prompt.true_id, self.prompt.false_id)
+        with torch.inference_mode(False):  # losses that use the rows go backward, wherever this is called from
+            self.rows = self.backbone.answer_rows(self.prompt.true_id, self.prompt.false_id)
 
     def _chunks(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from closeness import assert_same
 from rabtriever import Reranker
+from rabtriever.training import teacher_outputs as module
 from rabtriever.training.config import DistillConfig
 from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.teacher_outputs import TeacherOutputs
@@ -51,6 +53,37 @@ def test_nothing_is_computed_twice(teacher: Reranker, outputs: TeacherOutputs, t
     another_run = TeacherOutputs(teacher, tmp_path)
     another_run.judge([*pairs, ("c", "x")])
     assert another_run.computed == 1
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_what_is_kept_from_before_and_a_stop_change_no_bit(
+    lost: int, teacher: Reranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents read in another batch round otherwise: a resumed process has none of them in memory."""
+    monkeypatch.setattr(module, "_CHUNK_PAIRS", 12)
+    pairs = [(query.text, text) for query in QUERIES[:6] for text in (*TOOLS, "a much longer document than the others")]
+    teacher.score_pairs(pairs[::3])  # some are in memory
+    whole = TeacherOutputs(teacher, tmp_path / "whole")
+    rows = whole.judge(pairs)
+
+    stopped, plain, calls = TeacherOutputs(teacher, tmp_path / "stopped"), teacher.states, []
+
+    def states(chunk: Any, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == lost + 1:
+            raise KeyboardInterrupt
+        return plain(chunk, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, "states", states)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.judge(pairs)
+    teacher.forget()
+    resumed = TeacherOutputs(teacher, tmp_path / "stopped")
+    found = resumed.judge(pairs)
+    assert resumed.computed == len(pairs) - 12 * lost
+    assert torch.equal(resumed.states(found), whole.states(rows))
+    assert torch.equal(resumed.logits(found), whole.logits(rows))
 
 
 def test_another_teacher_has_a_store_of_its_own(teacher: Reranker, outputs: TeacherOutputs, tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ class TeacherOutputs:
         with self.progress.task("teacher judging pairs", total=len(missing), unit="pairs") as task:
             for start in range(0, len(missing), _CHUNK_PAIRS):
                 rows = missing[start : start + _CHUNK_PAIRS]
+                # What is read together rounds together: a chunk must not depend on what happens to be kept from before,
+                # or a resumed run would differ from an uninterrupted one in the last digit.
+                self.teacher.forget()
                 states = self.teacher.states([pairs[r] for r in rows])
                 self.store.add_pairs([keys[r] for r in rows], states, self.teacher.rows.logits(states))
                 task.advance(len(rows))
