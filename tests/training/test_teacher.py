@@ -25,7 +25,8 @@ from rabtriever.training.budget import Budget
 from rabtriever.training.config import LoraConfig, TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.step import answer_losses
-from rabtriever.training.teacher import _Trained, dev_groups, dev_mrr
+from rabtriever.training.teacher import dev_groups, dev_mrr
+from rabtriever.training.trained_weights import TrainedWeights
 from rabtriever.training.trainer import _patience_is_out, last_checkpoint
 from tiny_models import FAMILIES
 from toy_data import SHORT, StopAt, toy_dataset
@@ -226,7 +227,7 @@ def test_a_loss_that_is_no_number_ends_the_training(new_teacher: NewTeacher, tmp
 def test_mining_and_dev_see_the_weights_as_they_are(new_teacher: NewTeacher) -> None:
     """No dropout, although it is in training; no documents read by former weights, although they are kept."""
     teacher = new_teacher()
-    trained = _Trained(teacher.backbone, LORA, seed=0)
+    trained = TrainedWeights(teacher.backbone, LORA, seed=0)
     teacher.backbone.model.train()
     before = trained.score(teacher, PAIRS)
     teacher.backbone.model.train()
@@ -364,6 +365,24 @@ def test_a_stop_changes_no_bit_of_dpo(new_teacher: NewTeacher, uninterrupted: An
     with pytest.raises(KeyboardInterrupt):
         new_teacher().fit(DATA, config, tmp_path, seed=7, progress=StopAt("teacher", 4))
     assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@CONFIGS
+def test_a_stopped_training_leaves_the_teacher_as_it_was(
+    config: TeacherConfig, dtype: str, new_teacher: NewTeacher, tmp_path: Path
+) -> None:
+    """In a notebook the same object is used again: it must score as before, and go on like any other."""
+    teacher, fresh = new_teacher(dtype=dtype), new_teacher(dtype=dtype)
+    for stop in (2, 5):
+        with pytest.raises(KeyboardInterrupt):
+            teacher.fit(DATA, config, tmp_path / "run", seed=7, progress=StopAt("teacher", stop))
+        assert np.array_equal(teacher.score_pairs(PAIRS), fresh.score_pairs(PAIRS))
+        assert teacher.fingerprint == fresh.fingerprint
+        assert teacher.backbone.model.state_dict().keys() == fresh.backbone.model.state_dict().keys()
+        assert teacher.backbone.dtype == fresh.backbone.dtype
+        assert not any(p.requires_grad or p.grad is not None for p in teacher.backbone.model.parameters())
+    assert_equal(outcome(teacher.fit(DATA, config, tmp_path / "run", seed=7)), outcome(fresh.fit(DATA, config, seed=7)))
 
 
 @CONFIGS

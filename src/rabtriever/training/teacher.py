@@ -7,29 +7,22 @@ them; embeddings and head stay as they are, so that the answer rows mean the sam
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from rabtriever.errors import InputError
 from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.candidates import draw, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Pair, Plan
+from rabtriever.training.trained_weights import TrainedWeights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from rabtriever.backbone import Backbone
     from rabtriever.data import Dataset
     from rabtriever.reranker import Reranker
     from rabtriever.training.budget import Budget
@@ -65,110 +58,25 @@ def fit(
     Raises:
         InputError: If the dataset has no training queries, or the loss stops being a number.
         KeyboardInterrupt: After a checkpoint has been written.
+
+    Whatever is raised, the teacher is then as it was before.
     """
     config = config or TeacherConfig()
     progress = progress or SilentProgress()
     with TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         queries = training_queries(dataset, "train", config.max_queries, seed)
-        trained = _Trained(teacher.backbone, config, seed)
-        plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output)
-        steps = _steps(trained, plan, teacher, config, budget, folder, progress)
-        report = _train(trained, plan, teacher, dataset, config, steps, folder, seed, progress)
+        trained = TrainedWeights(teacher.backbone, config, seed)
+        try:
+            plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output)
+            steps = _steps(trained, plan, teacher, config, budget, folder, progress)
+            report = _train(trained, plan, teacher, dataset, config, steps, folder, seed, progress)
+        except BaseException:
+            trained.abandon(teacher)
+            raise
     trained.settle(teacher)
     teacher.training["teacher"] = {**report, "config": config.model_dump(), "seed": seed, "data": dataset.fingerprint}
     return report
-
-
-class _Trained:
-    """The weights that stage I changes: adapters, or the upper layers in float32 under autocast."""
-
-    def __init__(self, backbone: Backbone, config: TeacherConfig, seed: int) -> None:
-        self.backbone, self.config = backbone, config
-        self.dtype = backbone.dtype
-        self.reference = copy.deepcopy(backbone.model) if config.objective == "dpo" else None
-        layers = backbone.layers
-        if config.freeze_layers >= len(layers):
-            raise InputError(
-                f"teacher.freeze_layers={config.freeze_layers} leaves nothing to train in {len(layers)} layers",
-                hint=f"freeze at most {len(layers) - 1}",
-            )
-        backbone.model.requires_grad_(False)
-        self.adapted: Any = None
-        if config.lora is None:
-            backbone.model.to(torch.float32)  # type: ignore[arg-type]  # transformers wraps it without types
-            for layer in layers[config.freeze_layers :]:
-                layer.requires_grad_(True)
-        else:
-            torch.manual_seed(seed)
-            self.adapted = _add_adapters(backbone, config)
-        self.parameters = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad}
-
-    def autocast(self) -> torch.autocast:
-        low = self.dtype if self.dtype != torch.float32 else torch.bfloat16
-        return torch.autocast(self.backbone.device.type, dtype=low, enabled=self.dtype != torch.float32)
-
-    def score(self, teacher: Reranker, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Log-odds by the weights as they are now: without dropout, and without documents read by former weights."""
-        self.backbone.model.train(False)
-        teacher.forget()
-        with self.autocast():
-            scores = teacher.score_pairs(pairs)
-        teacher.forget()
-        return scores
-
-    def settle(self, teacher: Reranker) -> None:
-        """Give the model back as it will be loaded: adapters merged, weights in the format it computes in."""
-        # An adapter says how weights differ from the base model's own: on top of any others it would mean nothing.
-        on_base = teacher.base is not None and teacher.weights_hash == teacher.base.fingerprint
-        teacher.adapter = teacher.adapter_config = None
-        model = self.backbone.model
-        if self.adapted is not None:
-            from peft import get_peft_model_state_dict
-
-            trained = {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(self.adapted).items()}
-            if on_base:
-                teacher.adapter, teacher.adapter_config = trained, self.adapted.peft_config["default"]
-            self.backbone.model = self.adapted.merge_and_unload()
-        else:
-            for parameter in model.parameters():  # buffers stay: rotary frequencies are float32 in every format
-                parameter.data = parameter.data.to(self.dtype)
-            trained = {n: p for n, p in self.backbone.model.named_parameters() if n in self.parameters}
-        self.backbone.model.requires_grad_(False).train(False)
-        teacher.weights_hash = _hash(teacher.weights_hash, trained)
-        teacher.forget()
-
-
-def _hash(before: str, trained: Mapping[str, Tensor]) -> str:
-    """Identifies the new weights: the old ones' hash and all that was trained, as it is stored."""
-    digest = hashlib.sha256(before.encode())
-    for name, tensor in sorted(trained.items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError(
-            "LoRA needs the package peft", hint="install rabtriever[train], or set teacher.lora=null"
-        ) from error
-    assert config.lora is not None
-    chosen = {id(m) for layer in backbone.layers[config.freeze_layers :] for m in layer.modules()}
-    names = [
-        name
-        for name, module in backbone.model.named_modules()
-        if id(module) in chosen and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
-    ]
-    lora = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules=names,
-        bias="none",
-    )
-    return get_peft_model(backbone.model, lora)
 
 
 def _pair_ids(teacher: Reranker, pairs: list[Pair]) -> list[list[int]]:
@@ -176,7 +84,7 @@ def _pair_ids(teacher: Reranker, pairs: list[Pair]) -> list[list[int]]:
 
 
 def _steps(
-    trained: _Trained,
+    trained: TrainedWeights,
     plan: Plan,
     teacher: Reranker,
     config: TeacherConfig,
@@ -208,7 +116,7 @@ def _steps(
     return steps
 
 
-def _tokens_per_second(trained: _Trained, ids: list[list[int]], config: TeacherConfig) -> float:
+def _tokens_per_second(trained: TrainedWeights, ids: list[list[int]], config: TeacherConfig) -> float:
     """Forward and backward over one step, without changing a weight."""
     from rabtriever.training.step import answer_losses
 
@@ -248,7 +156,7 @@ def dev_mrr(score_pairs: ScorePairs, groups: list[tuple[str, list[str], int]]) -
 
 
 def _train(
-    trained: _Trained,
+    trained: TrainedWeights,
     plan: Plan,
     teacher: Reranker,
     dataset: Dataset,

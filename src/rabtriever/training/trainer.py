@@ -155,7 +155,7 @@ def _patience_is_out(log: Sequence[Mapping[str, float]], patience: int) -> bool:
 
 
 class TeacherTrainer(Trainer):
-    """Trains what :class:`rabtriever.training.teacher._Trained` made trainable."""
+    """Trains what :class:`rabtriever.training.trained_weights.TrainedWeights` made trainable."""
 
     def __init__(
         self,
