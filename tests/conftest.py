@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -58,7 +59,12 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a folder with a random model of a family, once a session; tests that change one copy it first."""
+    import peft  # noqa: F401
+
+    from rabtriever.training import trainer  # noqa: F401
     from tiny_models import tiny_model_folder
+
+    gc.freeze()  # every training ends with a garbage collection, half a second over all that these libraries hold
 
     @cache
     def folder(family: str = "llama", **options: Any) -> Path:
