@@ -37,7 +37,7 @@ _SETTINGS = (
     "distill.predictor.rank=64",
 )
 """What suits five minutes and 403 queries: each right document against one wrong one, no pause to measure on the way,
-and a predictor with few weights, which follows the teacher further on new queries than the paper's."""
+and a predictor with few weights (how it was chosen: experiments/README.md)."""
 
 _TEACHER_QUERIES = 20
 """A reranker reads all 72 skills for each of them, about four seconds; student and BM25 answer the whole test split."""
