@@ -19,6 +19,7 @@ from rabtriever.losses import (
     forward_kl,
     log_odds,
     paper_relevance,
+    ranking_cross_entropy,
     reverse_kl,
 )
 
@@ -137,6 +138,31 @@ def test_dpo_rewards_the_right_answer_and_ignores_the_normaliser() -> None:
     far = torch.tensor([[-80.0, 80.0]], requires_grad=True)
     dpo_loss(far, -far.detach(), right, 1.0).backward()
     assert far.grad is not None and torch.isfinite(far.grad).all() and far.grad.any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_ranking_is_the_mean_of_each_right_document_against_its_own_querys_wrong_ones(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 12))
+    scores = torch.tensor(data.draw(st.lists(logit, min_size=n, max_size=n)), requires_grad=True)
+    right = [True, *data.draw(st.lists(st.booleans(), min_size=n - 1, max_size=n - 1))]
+    group = data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    loss = ranking_cross_entropy(scores, torch.tensor(right), torch.tensor(group))
+    expected = []
+    for i in (i for i in range(n) if right[i]):
+        rivals = [j for j in range(n) if j == i or (group[j] == group[i] and not right[j])]
+        expected.append(F.cross_entropy(scores[rivals][None], torch.tensor([rivals.index(i)])))
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5, abs=1e-5)
+    loss.backward()
+    assert scores.grad is not None and torch.isfinite(scores.grad).all()
+
+
+def test_ranking_ignores_the_level_of_a_query() -> None:
+    scores, right = torch.randn(6), torch.tensor([True, False, False, True, True, False])
+    group = torch.tensor([5, 5, 5, 7, 7, 7])
+    level = torch.where(group == 5, 3.0, -8.0)
+    before, after = (float(ranking_cross_entropy(x, right, group)) for x in (scores, scores + level))
+    assert after == pytest.approx(before, abs=1e-5)
 
 
 def test_scores() -> None:

@@ -239,6 +239,16 @@ def test_a_template_with_todays_date_gives_the_same_prompt_tomorrow(monkeypatch:
     assert Prompt(tokenizer, SMALL).hash == today.hash
 
 
+def test_a_model_that_may_think_aloud_is_asked_to_answer_at_once() -> None:
+    tokenizer = tiny_tokenizer()
+    thought = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}"
+    tokenizer.chat_template = CHAT_TEMPLATE + thought
+    silent = Prompt(tokenizer, SMALL)
+    tail = tokenizer.decode(silent.query_tail)
+    assert tail.index("assistant") < tail.index("<think>") < tail.index("</think>")
+    assert Prompt(tiny_tokenizer(), SMALL).hash == prompt("chat").hash != silent.hash
+
+
 def test_long_texts_are_not_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of gigabytes pasted as a query costs what its two ends cost."""
     p = prompt("chat")

@@ -21,6 +21,7 @@ __all__ = [
     "forward_kl",
     "log_odds",
     "paper_relevance",
+    "ranking_cross_entropy",
     "reverse_kl",
 ]
 
@@ -164,6 +165,32 @@ def dpo_loss(policy_logits: Tensor, reference_logits: Tensor, is_true: Tensor, b
     """
     margin = log_odds(policy_logits) - log_odds(reference_logits)
     return -F.logsigmoid(beta * torch.where(is_true.bool(), margin, -margin)).mean()
+
+
+def ranking_cross_entropy(scores: Tensor, is_true: Tensor, group: Tensor) -> Tensor:
+    """Stage I's ranking term: each right document against the wrong ones of its query, in one softmax.
+
+    Cross-entropy on the answer alone must first learn how often the answer is "T" at all; this term is blind to that
+    level, which is the same for all documents of a query, and only asks which of them stands out.
+
+    Args:
+        scores: (b,) log-odds.
+        is_true: (b,) bool, whether the pair's document is relevant; at least one is.
+        group: (b,) int, the query that the pair belongs to.
+
+    Returns:
+        A scalar, the mean over the right pairs.
+
+    Example:
+        >>> right, group = torch.tensor([True, False, False, False]), torch.zeros(4, dtype=torch.long)
+        >>> round(ranking_cross_entropy(torch.zeros(4), right, group).item(), 4)  # log 4
+        1.3863
+    """
+    right, scores = is_true.bool(), scores.float()
+    rivals = (group[right][:, None] == group[None]) & ~right[None]
+    own = scores[right]
+    others = scores.expand(len(own), -1).masked_fill(~rivals, -torch.inf)
+    return (torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own).mean()
 
 
 def log_odds(logits: Tensor) -> Tensor:

@@ -154,8 +154,9 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]
     if tokenizer.chat_template:
         message = [{"role": "user", "content": _MARK}]
         template = _FIXED_DATE + tokenizer.get_chat_template()
+        # A model that may think aloud (Qwen 3) is asked to answer at once; other templates do not know the word.
         rendered = tokenizer.apply_chat_template(
-            message, chat_template=template, tokenize=False, add_generation_prompt=True
+            message, chat_template=template, tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         rendered = str(rendered)
         if rendered.count(_MARK) != 1:

@@ -13,6 +13,7 @@ import pytest
 from cli.runner import Cli
 from rabtriever.cli import main
 from rabtriever.data import Dataset, Document, Query
+from rabtriever.training.lock import training_lock
 from tiny_models import tiny_model_folder
 
 SKILLS = ["find a sponge", "open the window", "bring a glass of water", "feed the cat", "close the drawer", "call help"]
@@ -141,6 +142,20 @@ def test_distill_makes_a_student_of_a_teacher(cli: Cli, place: Path, model: Path
     again = cli(*arguments)
     assert again.code == 2
     assert "holds a model already" in again.error["message"]
+
+
+def test_distill_touches_neither_a_folder_in_use_nor_one_of_something_else(cli: Cli, place: Path, model: Path) -> None:
+    output = place / "occupied"
+    arguments = ["distill", model, place / "skills", "-o", output, "--set", "distill.epochs=1", "--json"]
+    with training_lock(output / "runs"):
+        ran = cli(*arguments)
+    assert ran.code == 2
+    assert "another process is training" in ran.error["message"]
+    (output / "thesis.txt").write_text("years of work")
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert "other files" in ran.error["message"]
+    assert {path.name for path in output.iterdir()} == {"runs", "thesis.txt"}
 
 
 def test_distill_refuses_settings_that_it_does_not_use(cli: Cli, place: Path, model: Path) -> None:

@@ -87,6 +87,12 @@ def test_bm25_finds_wrong_documents_that_share_words() -> None:
         assert negatives("train", queries[key], 1) == ["near"]
 
 
+def test_bm25_over_a_corpus_without_a_word_takes_any_wrong_document() -> None:
+    documents = {i: Document(i, text) for i, text in (("right", "..."), ("first", "?!"), ("second", "the"))}
+    dataset = Dataset("silent", documents, {"q": Query("q", "a word")}, {"train": {"q": {"right": 1}}})
+    assert Bm25Negatives(dataset)("train", dataset.queries["q"], 1) == ["first"]
+
+
 def test_training_queries_are_a_seeded_draw_in_file_order() -> None:
     dataset = toy_dataset()
     everything = dataset.split("train")

@@ -131,7 +131,9 @@ def test_every_policy_learns(candidates: str, new_teacher: NewTeacher) -> None:
 
 def test_dpo_widens_the_margin(new_teacher: NewTeacher) -> None:
     """Right answers gain on wrong ones, compared with the model before."""
-    config = FULL.model_copy(update={"objective": "dpo", "epochs": 4, "evaluations": 0, "dpo_beta": 0.5})
+    config = FULL.model_copy(
+        update={"objective": "dpo", "ranking_weight": 0.0, "epochs": 4, "evaluations": 0, "dpo_beta": 0.5}
+    )
     train = [
         (q.text, d.content, 1 if d.id in DATA.relevant("train", q.id) else -1)
         for q in DATA.split("train")
@@ -146,17 +148,20 @@ def test_dpo_widens_the_margin(new_teacher: NewTeacher) -> None:
 
 def test_dpo_starts_undecided(new_teacher: NewTeacher) -> None:
     teacher = new_teacher()
-    config = FULL.model_copy(update={"objective": "dpo"})
+    config = FULL.model_copy(update={"objective": "dpo", "ranking_weight": 0.0})
     reference = Backbone(teacher.backbone.model, teacher.backbone.tokenizer)
     losses = list(
-        answer_losses(teacher.backbone, [[5, 6], [7]], torch.tensor([True, False]), (3, 4), config, reference)
+        answer_losses(teacher.backbone, [[5, 6], [7]], torch.tensor([True, False]), [0, 0], (3, 4), config, reference)
     )
     assert float(sum(losses).detach()) == pytest.approx(math.log(2), abs=1e-6)
 
 
+@pytest.mark.parametrize("ranking_weight", [0.0, 0.7])
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
-def test_the_batch_changes_neither_loss_nor_gradients(objective: str, new_teacher: NewTeacher) -> None:
-    """Many small batches and one large one are the same step."""
+def test_the_batch_changes_neither_loss_nor_gradients(
+    objective: str, ranking_weight: float, new_teacher: NewTeacher
+) -> None:
+    """Many small batches and one large one are the same step; the ranking keeps a query's pairs together."""
     teacher = new_teacher()
     reference = new_teacher().backbone if objective == "dpo" else None
     if reference is not None:
@@ -165,18 +170,22 @@ def test_the_batch_changes_neither_loss_nor_gradients(objective: str, new_teache
                 parameter.add_(torch.randn_like(parameter), alpha=0.05)
     ids = [teacher.prompt.document_ids(d) + teacher.prompt.query_ids(q) for q, d in PAIRS[:11]]
     right = torch.arange(11) % 3 == 0
+    groups = [0, 1, 0, 2, 1, 1, 2, 2, 2, 3, 1]
     found = []
     for budget in (1, 120, 100_000):
-        config = FULL.model_copy(update={"objective": objective, "batch_tokens": budget})
+        config = FULL.model_copy(
+            update={"objective": objective, "batch_tokens": budget, "ranking_weight": ranking_weight}
+        )
         model = teacher.backbone.model.requires_grad_(True)
         model.zero_grad()
         total, batches = 0.0, 0
-        for loss in answer_losses(teacher.backbone, ids, right, (33, 214), config, reference):
+        for loss in answer_losses(teacher.backbone, ids, right, groups, (33, 214), config, reference):
             loss.backward()
             total, batches = total + float(loss.detach()), batches + 1
         found.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), batches))
-    assert [batches for _, _, batches in found] == [11, found[1][2], 1]
-    assert 1 < found[1][2] < 11
+    most = 4 if ranking_weight else 11
+    assert [batches for _, _, batches in found] == [most, found[1][2], 1]
+    assert 1 < found[1][2] <= most
     for total, gradients, _ in found[:2]:
         assert total == pytest.approx(found[2][0], rel=1e-5)
         assert_same(gradients, found[2][1])

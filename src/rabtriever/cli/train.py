@@ -73,6 +73,7 @@ def distill(
         settings = train_config(given)
         from rabtriever.artifacts import is_artifact
         from rabtriever.errors import InputError
+        from rabtriever.files import check_replaceable
 
         unused = [s for s in given if s.key not in ("seed", "dtype") and not s.key.startswith("distill")]
         if unused:
@@ -81,17 +82,21 @@ def distill(
                 f"{first.place}: {first.key} belongs to stage I, which distill does not run",
                 hint="leave it out; seed, dtype and the keys under distill are used",
             )
-        if is_artifact(output):
-            raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
         data = load_dataset(dataset)
         from rabtriever.reranker import Reranker
         from rabtriever.training.distill import distill as run
+        from rabtriever.training.lock import training_lock
 
-        judge = Reranker.from_pretrained(teacher, dtype=settings.dtype)
-        state = output / "runs" / _identity(judge, data, settings)
-        student = run(judge, data, settings.distill, state, seed=settings.seed, progress=out.progress)
-        student.save_pretrained(output)
-        shutil.rmtree(output / "runs", ignore_errors=True)
+        runs = output / "runs"
+        if is_artifact(output):
+            raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
+        check_replaceable(output, keep=("teacher", "runs"))
+        with training_lock(runs):
+            judge = Reranker.from_pretrained(teacher, dtype=settings.dtype)
+            state = runs / _identity(judge, data, settings)
+            student = run(judge, data, settings.distill, state, seed=settings.seed, progress=out.progress)
+            student.save_pretrained(output)
+        shutil.rmtree(runs, ignore_errors=True)
         report = student.training["distill"]
         lines = [_line("student", report), f"next: rabtriever evaluate {output} {dataset}"]
         out.emit({"model": output, "student": report}, "\n".join(lines))

@@ -6,7 +6,6 @@ once beforehand).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rabtriever.bm25 import Bm25
 from rabtriever.data.records import Document, Query
 from rabtriever.errors import InputError
 from rabtriever.evaluation.ranking import top_k
@@ -104,17 +104,11 @@ class Bm25System:
 
     def __init__(self) -> None:
         self._corpus: Corpus | None = None
-        self._index: Any = None
+        self._index: Bm25 | None = None
 
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
         """Index the corpus."""
-        import bm25s
-
-        tokens = _tokenize([document.content for document in corpus.values()])
-        self._index = None
-        if any(tokens):  # bm25s cannot index a corpus without a single word
-            self._index = bm25s.BM25()
-            self._index.index(tokens, show_progress=False)
+        self._index = Bm25([document.content for document in corpus.values()])
         self._corpus = corpus
         self._ids = list(corpus)
 
@@ -122,17 +116,8 @@ class Bm25System:
         """Score the best ``k`` documents for each query."""
         if corpus is not self._corpus:
             self.prepare(corpus)
-        words = _tokenize([query.text for query in queries])
-        return {
-            query.id: _best(self._score(tokens), self._ids, k, query)
-            for query, tokens in zip(queries, words, strict=True)
-        }
-
-    def _score(self, tokens: list[str]) -> NDArray[np.float32]:
-        if self._index is None or not tokens:  # bm25s cannot score a query without a word
-            return np.zeros(len(self._ids), dtype=np.float32)
-        scores: NDArray[np.float32] = self._index.get_scores(tokens)
-        return scores
+        assert self._index is not None
+        return {query.id: _best(self._index.scores(query.text), self._ids, k, query) for query in queries}
 
 
 class _EncoderSystem:
@@ -263,12 +248,3 @@ class TeacherSystem:
 
 def _best(scores: NDArray[np.floating], ids: Sequence[str], k: int, query: Query) -> dict[str, float]:
     return {ids[position]: float(scores[position]) for position in top_k(scores, k, query.id)}
-
-
-def _tokenize(texts: list[str]) -> list[list[str]]:
-    import bm25s
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tokens: list[list[str]] = bm25s.tokenize(texts, stopwords="en", show_progress=False, return_ids=False)
-    return tokens

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rabtriever.bm25 import Bm25
 from rabtriever.data import Dataset, Query
 from rabtriever.errors import InputError
 
@@ -86,20 +87,12 @@ class Bm25Negatives:
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        import bm25s
-
         self._dataset = dataset
         self._ids = list(dataset.corpus)
-        tokens = bm25s.tokenize([d.content for d in dataset.corpus.values()], stopwords="en", show_progress=False)
-        self._bm25 = bm25s.BM25()
-        self._bm25.index(tokens, show_progress=False)
+        self._bm25 = Bm25([document.content for document in dataset.corpus.values()])
 
     def __call__(self, split: str, query: Query, count: int) -> list[str]:
         """The ``count`` best-ranked wrong documents."""
-        import bm25s
-
         wrong = set(wrong_documents(self._dataset, split, query))
-        words = bm25s.tokenize([query.text], stopwords="en", show_progress=False, return_ids=False)
-        scores = self._bm25.get_scores(words[0]) if words[0] else np.zeros(len(self._ids))
-        ranked = [self._ids[i] for i in np.argsort(-scores, kind="stable")]
-        return [i for i in ranked if i in wrong][:count]
+        ranked = np.argsort(-self._bm25.scores(query.text), kind="stable")
+        return [self._ids[i] for i in ranked if self._ids[i] in wrong][:count]

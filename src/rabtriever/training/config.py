@@ -50,6 +50,9 @@ class TeacherConfig(_Config):
     objective: Literal["sft", "dpo"] = Field(
         "sft", description="Cross-entropy on the answer, or DPO on right and wrong."
     )
+    ranking_weight: float = Field(
+        1.0, ge=0.0, description="Weight of a softmax over each query's documents; 0 is the paper's objective alone."
+    )
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from rabtriever.artifacts import is_artifact
 from rabtriever.errors import InputError
@@ -18,6 +14,7 @@ from rabtriever.files import check_replaceable, read_json, write_json
 from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.config import TrainConfig
 from rabtriever.training.distill import distill
+from rabtriever.training.lock import training_lock
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset
@@ -80,8 +77,7 @@ def train(
     begin = time.perf_counter()
     check_replaceable(output, keep=("teacher", _RUNS))
     runs = output / _RUNS
-    runs.mkdir(parents=True, exist_ok=True)
-    with _alone(runs):
+    with training_lock(runs):
         _check_run(runs, dataset, config, budget)
         if is_artifact(output):
             from rabtriever.retriever import Retriever
@@ -115,21 +111,6 @@ def _teacher(dataset: Dataset, runs: Path, config: TrainConfig, budget: Budget |
     teacher.fit(dataset, config.teacher, runs / "teacher-state", seed=config.seed, budget=budget, progress=progress)
     teacher.save_pretrained(folder)
     return teacher
-
-
-@contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    lock = FileLock(runs / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(
-            f"another process is training into {runs.parent}", hint="wait for it, or choose another output folder"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_run(runs: Path, dataset: Dataset, config: TrainConfig, budget: Budget | None) -> None:

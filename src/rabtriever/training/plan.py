@@ -21,11 +21,12 @@ __all__ = ["Pair", "Plan"]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and a document as texts, and whether the document is right."""
+    """A query and a document as texts, whether the document is right, and which of the step's queries it is."""
 
     query: str
     document: str
     right: bool
+    group: int
 
 
 class Plan:
@@ -70,11 +71,11 @@ class Plan:
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, self._load_or_draw(epoch))
         pairs = []
-        for query_id, wrong in self._epoch[1][place * self.size : (place + 1) * self.size]:
+        for group, (query_id, wrong) in enumerate(self._epoch[1][place * self.size : (place + 1) * self.size]):
             text = self.queries[query_id].text
             right = sorted(self.dataset.relevant("train", query_id))
-            pairs += [Pair(text, self.dataset.corpus[i].content, True) for i in right]
-            pairs += [Pair(text, self.dataset.corpus[i].content, False) for i in wrong]
+            pairs += [Pair(text, self.dataset.corpus[i].content, True, group) for i in right]
+            pairs += [Pair(text, self.dataset.corpus[i].content, False, group) for i in wrong]
         return pairs
 
     def _load_or_draw(self, epoch: int) -> list[tuple[str, list[str]]]:

@@ -123,7 +123,7 @@ def _tokens_per_second(trained: TrainedWeights, ids: list[list[int]], config: Te
     labels = torch.zeros(len(ids), dtype=torch.bool)
     begin = time.perf_counter()
     with trained.autocast():
-        for loss in answer_losses(trained.backbone, ids, labels, (0, 1), config, reference=None):
+        for loss in answer_losses(trained.backbone, ids, labels, range(len(ids)), (0, 1), config, reference=None):
             loss.backward()  # type: ignore[no-untyped-call]
     for parameter in trained.parameters.values():
         parameter.grad = None

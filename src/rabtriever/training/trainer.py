@@ -218,9 +218,12 @@ class TeacherTrainer(Trainer):
         prompt = self.teacher.prompt
         ids = [prompt.document_ids(pair.document) + prompt.query_ids(pair.query) for pair in pairs]
         right = torch.tensor([pair.right for pair in pairs])
+        groups = [pair.group for pair in pairs]
         total = torch.zeros(())
         with self.trained.autocast():
-            for loss in answer_losses(self.trained.backbone, ids, right, self.answers, self.config, self.reference):
+            for loss in answer_losses(
+                self.trained.backbone, ids, right, groups, self.answers, self.config, self.reference
+            ):
                 self.accelerator.backward(loss)
                 total += loss.detach().cpu()
         self.counts["pairs"] += len(pairs)

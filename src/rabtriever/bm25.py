@@ -1,0 +1,53 @@
+"""BM25 over a few texts, for a baseline and for wrong documents that share a query's words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Bm25"]
+
+
+class Bm25:
+    """bm25s with English stop words and no stemming.
+
+    Args:
+        texts: What is searched; may be without a single word.
+
+    Example:
+        >>> Bm25(["find a sponge", "open the door"]).scores("where is the sponge").argmax()
+        np.int64(0)
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        self._count = len(texts)
+        self._index = None
+        tokens = _tokenize(texts)
+        if any(tokens):  # bm25s cannot index texts without a single word
+            self._index = bm25s.BM25()
+            self._index.index(tokens, show_progress=False)
+
+    def scores(self, query: str) -> NDArray[np.float32]:
+        """The score of every text, ``(n,)``; 0 where no word is shared."""
+        words = _tokenize([query])[0]
+        if self._index is None or not words:  # bm25s cannot score a query without a word
+            return np.zeros(self._count, dtype=np.float32)
+        scores: NDArray[np.float32] = self._index.get_scores(words)
+        return scores
+
+
+def _tokenize(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a text without a word is no news
+        words: list[list[str]] = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+    return words
