@@ -38,12 +38,12 @@ def untrained(base: Path, dtype: Any = "float32") -> Reranker:
     return Reranker.from_pretrained(base, prompt=SHORT, dtype=dtype)
 
 
-def trained(base: Path, config: TeacherConfig = LORA, dtype: Any = "float32") -> Reranker:
-    return untrained(base, dtype).fit(toy_dataset(), config)
+def trained(base: Path, config: TeacherConfig = LORA, dtype: Any = "float32", seed: int = 0) -> Reranker:
+    return untrained(base, dtype).fit(toy_dataset(), config, seed=seed)
 
 
-def student(teacher: Reranker, config: PredictorConfig | None = None) -> Retriever:
-    torch.manual_seed(0)
+def student(teacher: Reranker, config: PredictorConfig | None = None, seed: int = 0) -> Retriever:
+    torch.manual_seed(seed)
     predictor = Predictor(teacher.backbone.hidden_size, config or PredictorConfig(zero_init=False, rank=8))
     predictor.fit_standardization(teacher.query_states(NEEDS), teacher.document_states(TOOLS))
     return Retriever(teacher, predictor)
@@ -234,6 +234,27 @@ def test_another_tokenizer_is_refused(which: str, request: pytest.FixtureRequest
     tokenizer.save_pretrained(base if which == "adapter" else folder / "backbone")
     with pytest.raises(MismatchError, match="another tokenizer"):
         Reranker.from_pretrained(folder, dtype="float32")
+
+
+@pytest.mark.parametrize("part", ["backbone", "predictor.safetensors"])
+def test_the_weights_of_another_training_are_refused(part: str, whole: Path, base: Path, tmp_path: Path) -> None:
+    """A mixture of two models would load and answer nonsense."""
+    other = student(trained(base, FULL), seed=1)
+    other.save_pretrained(tmp_path / "other")
+    (shutil.rmtree if part == "backbone" else Path.unlink)(whole / part)
+    (shutil.copytree if part == "backbone" else shutil.copy)(tmp_path / "other" / part, whole / part)
+    with pytest.raises(MismatchError, match=f"another {part}"):
+        Retriever.from_pretrained(whole, dtype="float32")
+    if part != "backbone":
+        Reranker.from_pretrained(whole, dtype="float32")  # the teacher needs no predictor
+
+
+def test_an_adapter_of_another_training_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:
+    trained(base, seed=5).save_pretrained(tmp_path / "other")
+    shutil.rmtree(adapter / "backbone")
+    shutil.copytree(tmp_path / "other" / "backbone", adapter / "backbone")
+    with pytest.raises(MismatchError, match="another backbone"):
+        Reranker.from_pretrained(adapter, dtype="float32")
 
 
 @pytest.mark.parametrize("which", ["adapter", "whole"])

@@ -104,6 +104,7 @@ class ArtifactConfig(BaseModel):
         versions: :func:`installed_versions` when it was written.
         base: The language model it was made from.
         weights_hash: Identifies the weights after training; the base's own fingerprint if untrained.
+        parts: Identifies what lies in the folder, by name: the weights in ``backbone/`` and the predictor.
         tokenizer_fingerprint: :func:`rabtriever.fingerprints.tokenizer_fingerprint`.
         prompt: The prompt's settings, and ``prompt_hash``, which covers the constant ids they lead to.
         true_id: The token that answers "relevant", and ``false_id``, the one that answers "not relevant".
@@ -120,6 +121,7 @@ class ArtifactConfig(BaseModel):
     versions: dict[str, str] = Field(default_factory=installed_versions)
     base: BaseIdentity
     weights_hash: str
+    parts: dict[str, str] = Field(default_factory=dict)
     tokenizer_fingerprint: str
     prompt: dict[str, Any]
     prompt_hash: str

@@ -14,7 +14,7 @@ from rabtriever.files import read_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["fingerprint_folder", "tokenizer_fingerprint", "weight_files"]
+__all__ = ["fingerprint_file", "fingerprint_folder", "tokenizer_fingerprint", "weight_files"]
 
 _INDEX = "model.safetensors.index.json"
 _SAMPLE = 4096
@@ -86,6 +86,19 @@ def fingerprint_folder(folder: Path | str) -> str:
             for sample in _samples(file, tensor):
                 digest.update(sample)
     return digest.hexdigest()
+
+
+def fingerprint_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", hint="copy the folder again") from error
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

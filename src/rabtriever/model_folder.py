@@ -17,7 +17,7 @@ from rabtriever.backbone import Backbone
 from rabtriever.base_models import base_name, resolve_base
 from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
-from rabtriever.fingerprints import tokenizer_fingerprint
+from rabtriever.fingerprints import fingerprint_file, fingerprint_folder, tokenizer_fingerprint
 from rabtriever.model_card import model_card
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
@@ -32,6 +32,7 @@ __all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever"]
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
+_ADAPTER = "adapter_model.safetensors"
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -62,6 +63,7 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
     reranker = _load(folder, config, dtype, device)
     predictor_config = _settings(PredictorConfig, config.predictor, folder, "predictor")
     predictor = Predictor.load(folder / _PREDICTOR, config.base.hidden_size, predictor_config)
+    _check_part(folder, config, _PREDICTOR)
     retriever = Retriever(reranker, predictor)
     retriever.training = {"distill": config.training.get("distill", {})}
     retriever.path = str(path)
@@ -84,9 +86,9 @@ def save_retriever(retriever: Retriever, path: Path) -> None:
                 "training": {**retriever.reranker.training, **retriever.training},
             }
         )
-        _write(retriever.reranker, config, folder, path.name)
         with writing(folder / _PREDICTOR):
             retriever.predictor.save(folder / _PREDICTOR)
+        _write(retriever.reranker, config, folder, path.name)
 
 
 def _config(reranker: Reranker, kind: str) -> ArtifactConfig:
@@ -121,10 +123,26 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) 
         else:
             from safetensors.torch import save_file
 
-            save_file(reranker.adapter, backbone / "adapter_model.safetensors")
+            save_file(reranker.adapter, backbone / _ADAPTER)
             reranker.adapter_config.save_pretrained(str(backbone))
+    config = config.model_copy(
+        update={"parts": {name: _part(folder, name) for name in (_BACKBONE, _PREDICTOR) if (folder / name).exists()}}
+    )
     config.write(folder)
     write_text(folder / "README.md", model_card(config, name))
+
+
+def _part(folder: Path, name: str) -> str:
+    """What identifies the weights in ``backbone/``, or the predictor."""
+    if name == _PREDICTOR:
+        return fingerprint_file(folder / _PREDICTOR)
+    adapter = folder / _BACKBONE / _ADAPTER
+    return fingerprint_file(adapter) if adapter.is_file() else fingerprint_folder(folder / _BACKBONE)
+
+
+def _check_part(folder: Path, config: ArtifactConfig, name: str) -> None:
+    if name in config.parts:  # folders of the first versions do not say it
+        check_same(name, _part(folder, name), config.parts[name], folder)
 
 
 def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Reranker:
@@ -140,6 +158,7 @@ def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Re
     prompt = Prompt(backbone.tokenizer, _settings(PromptConfig, config.prompt, folder, "prompt"))
     check_same("tokenizer", tokenizer_fingerprint(backbone.tokenizer), config.tokenizer_fingerprint, folder)
     check_same("prompt", prompt.hash, config.prompt_hash, folder)
+    _check_part(folder, config, _BACKBONE)
     reranker = Reranker(backbone, prompt, config.base, weights_hash=config.weights_hash)
     reranker.adapter, reranker.adapter_config = adapter, adapter_config
     reranker.training = {key: value for key, value in config.training.items() if key != "distill"}
