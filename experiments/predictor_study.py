@@ -1,9 +1,10 @@
 """How the predictor's settings change the student, on the teacher outputs that a training left in the store.
 
-    python experiments/predictor_study.py MODEL DATASET [--seeds 3] [--candidates random:16] [-o results.json]
+    python experiments/predictor_study.py MODEL DATASET [--seeds 3] [--candidates random:16] [--split dev] [-o FILE]
 
-Each variant trains the predictor anew (seconds to minutes) and is measured on dev and test over the whole corpus; the
-teacher is not asked again as long as the candidates are those of the training.
+Each variant trains the predictor anew (seconds to minutes) and is measured on one split over the whole corpus, by
+default on dev, by which variants are to be chosen; what was chosen is confirmed once with ``--only NAME --split test``.
+The teacher is not asked again as long as the candidates are those of the training.
 """
 
 from __future__ import annotations
@@ -27,34 +28,45 @@ from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.predictor_loop import PredictorLoop
 from rabtriever.training.teacher_outputs import TeacherOutputs
 
+_PAIRWISE: dict[str, Any] = {"ranking_weight": 0.0}
+"""The paper's loss, which looks at one pair at a time; its ablations follow."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "no ranking": {"ranking_weight": 0.0},
+    "ranking, forward": {"kl": "forward"},
+    "10 ranking": {"ranking_weight": 10.0},
+    "no MSE": {"mse_weight": 0.0},
+    "ranking alone": {"mse_weight": 0.0, "kl_weight": 0.0},
+    "ranking, rank 64": {"predictor": PredictorConfig(rank=64)},
+    "no MSE, rank 64": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=64)},
+    "no MSE, rank 256": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=256)},
+    "no MSE, rank 64, dropout 0.2": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=64, dropout=0.2)},
     "paper: raw MSE + 0.25 KL, plain init": {
+        **_PAIRWISE,
         "kl_weight": 0.25,
         "normalize_target": False,
         "predictor": PredictorConfig(standardize=False, zero_init=False),
     },
-    "raw MSE + 0.25 KL": {"kl_weight": 0.25, "normalize_target": False},
-    "normalised MSE + 0.25 KL": {"kl_weight": 0.25},
-    "normalised MSE + 10 KL": {"kl_weight": 10.0},
-    "normalised MSE + 100 KL": {"kl_weight": 100.0},
-    "no MSE": {"mse_weight": 0.0},
-    "no KL": {"kl_weight": 0.0},
-    "forward KL": {"kl": "forward"},
-    "no multiplication": {"predictor": PredictorConfig(multiply=False)},
-    "one layer": {"predictor": PredictorConfig(layers=1)},
-    "three layers": {"predictor": PredictorConfig(layers=3)},
-    "plain init": {"predictor": PredictorConfig(zero_init=False)},
-    "inputs not standardised": {"predictor": PredictorConfig(standardize=False)},
-    "dropout 0.2": {"predictor": PredictorConfig(dropout=0.2)},
-    "rank 64": {"predictor": PredictorConfig(rank=64)},
-    "rank 256": {"predictor": PredictorConfig(rank=256)},
-    "rank 256, dropout 0.2": {"predictor": PredictorConfig(rank=256, dropout=0.2)},
-    "learning rate 3e-4": {"learning_rate": 3e-4},
-    "learning rate 3e-3": {"learning_rate": 3e-3},
-    "no MSE, rank 256": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=256)},
-    "no MSE, dropout 0.2": {"mse_weight": 0.0, "predictor": PredictorConfig(dropout=0.2)},
-    "no MSE, weight decay 0.3": {"mse_weight": 0.0, "weight_decay": 0.3},
+    "raw MSE + 0.25 KL": {**_PAIRWISE, "kl_weight": 0.25, "normalize_target": False},
+    "normalised MSE + 0.25 KL": {**_PAIRWISE, "kl_weight": 0.25},
+    "normalised MSE + 10 KL": {**_PAIRWISE, "kl_weight": 10.0},
+    "normalised MSE + 100 KL": {**_PAIRWISE, "kl_weight": 100.0},
+    "no KL": {**_PAIRWISE, "kl_weight": 0.0},
+    "forward KL": {**_PAIRWISE, "kl": "forward"},
+    "no multiplication": {**_PAIRWISE, "predictor": PredictorConfig(multiply=False)},
+    "one layer": {**_PAIRWISE, "predictor": PredictorConfig(layers=1)},
+    "three layers": {**_PAIRWISE, "predictor": PredictorConfig(layers=3)},
+    "plain init": {**_PAIRWISE, "predictor": PredictorConfig(zero_init=False)},
+    "inputs not standardised": {**_PAIRWISE, "predictor": PredictorConfig(standardize=False)},
+    "dropout 0.2": {**_PAIRWISE, "predictor": PredictorConfig(dropout=0.2)},
+    "rank 64": {**_PAIRWISE, "predictor": PredictorConfig(rank=64)},
+    "rank 256": {**_PAIRWISE, "predictor": PredictorConfig(rank=256)},
+    "rank 256, dropout 0.2": {**_PAIRWISE, "predictor": PredictorConfig(rank=256, dropout=0.2)},
+    "learning rate 3e-4": {**_PAIRWISE, "learning_rate": 3e-4},
+    "learning rate 3e-3": {**_PAIRWISE, "learning_rate": 3e-3},
+    "no MSE, dropout 0.2": {**_PAIRWISE, "mse_weight": 0.0, "predictor": PredictorConfig(dropout=0.2)},
+    "no MSE, weight decay 0.3": {**_PAIRWISE, "mse_weight": 0.0, "weight_decay": 0.3},
 }
 
 
@@ -86,6 +98,7 @@ def main() -> None:
     parser.add_argument("--candidates", default="random:16")
     parser.add_argument("--queries", type=int, default=None)
     parser.add_argument("--only", default="", help="variants whose name holds this")
+    parser.add_argument("--split", default="dev", help="dev to choose by, test to confirm one choice")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     teacher = Reranker.from_pretrained(options.model)
@@ -108,8 +121,7 @@ def main() -> None:
             runs.append(
                 {
                     "seed": seed,
-                    "dev": measure(predictor, teacher, dataset, outputs, "dev"),
-                    "test": measure(predictor, teacher, dataset, outputs, "test"),
+                    options.split: measure(predictor, teacher, dataset, outputs, options.split),
                     "correlation": report["correlation"],
                     "effective_rank": report["effective_rank"],
                     "kl": report["kl"],
@@ -119,12 +131,10 @@ def main() -> None:
                 }
             )
         results.append({"variant": name, "config": config.model_dump(), "runs": runs})
-        mean = {s: {m: np.mean([r[s][m] for r in runs]) for m in ("R@1", "R@3", "MRR")} for s in ("dev", "test")}
-        correlation = np.mean([r["correlation"] for r in runs])
+        mean = {m: np.mean([r[options.split][m] for r in runs]) for m in ("R@1", "R@3", "MRR")}
         print(
-            f"{name:40s} dev R@1 {mean['dev']['R@1']:.3f} MRR {mean['dev']['MRR']:.3f}"
-            f"   test R@1 {mean['test']['R@1']:.3f}"
-            f" MRR {mean['test']['MRR']:.3f}   corr {correlation:.3f}"
+            f"{name:40s} {options.split} R@1 {mean['R@1']:.3f} R@3 {mean['R@3']:.3f} MRR {mean['MRR']:.3f}"
+            f"   corr {np.mean([r['correlation'] for r in runs]):.3f}"
             f"   epoch {np.mean([r['best_epoch'] for r in runs]):.0f}   {np.mean([r['seconds'] for r in runs]):.0f} s",
             flush=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from rabtriever.losses import (
     log_odds,
     paper_relevance,
     ranking_cross_entropy,
+    ranking_divergence,
     reverse_kl,
 )
 
@@ -163,6 +165,25 @@ def test_ranking_ignores_the_level_of_a_query() -> None:
     level = torch.where(group == 5, 3.0, -8.0)
     before, after = (float(ranking_cross_entropy(x, right, group)) for x in (scores, scores + level))
     assert after == pytest.approx(before, abs=1e-5)
+
+
+@pytest.mark.parametrize("kl", ["reverse", "forward"])
+def test_the_ranking_divergence_is_that_of_each_querys_softmax(kl: Any) -> None:
+    torch.manual_seed(0)
+    owner = torch.tensor([0, 0, 0, 1, 2, 2])
+    student, teacher = (4 * torch.randn(6)).requires_grad_(), 4 * torch.randn(6)
+    expected = []
+    for query in range(3):
+        s, t = (x[owner == query].log_softmax(0) for x in (student, teacher))
+        first, second = (s, t) if kl == "reverse" else (t, s)
+        expected.append((first.exp() * (first - second)).sum())
+    loss = ranking_divergence(student, teacher, owner, kl)
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(expected).mean().detach()), rel=1e-5)
+    loss.backward()
+    assert student.grad is not None and torch.isfinite(student.grad).all()
+    assert student.grad[3] == 0  # a query's only document has no rival
+    level = torch.tensor([7.0, 7.0, 7.0, -2.0, 90.0, 90.0])
+    assert float(ranking_divergence(teacher + level, teacher, owner, kl)) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_scores() -> None:

@@ -22,8 +22,13 @@ __all__ = [
     "log_odds",
     "paper_relevance",
     "ranking_cross_entropy",
+    "ranking_divergence",
     "reverse_kl",
 ]
+
+
+_ABSENT = -1e4
+"""The score of a document that a query does not have: its probability is 0, and no infinity takes part."""
 
 
 class DistillationLoss(NamedTuple):
@@ -122,6 +127,38 @@ def distillation_loss(
     terms = [weight * term for weight, term in ((mse_weight, mse), (kl_weight, divergence)) if weight]
     total = torch.stack(terms).sum() if terms else torch.zeros_like(mse)
     return DistillationLoss(total, mse.detach(), divergence.detach())
+
+
+def ranking_divergence(
+    student: Tensor, teacher: Tensor, owner: Tensor, kl: Literal["reverse", "forward"] = "reverse"
+) -> Tensor:
+    """How differently student and teacher rank: the divergence of their softmaxes over each query's documents.
+
+    The divergence of Eq. 13 looks at one pair at a time, and is small wherever both are sure of "F", that is, for most
+    documents; this one compares a query's documents with each other, whatever the level of their scores.
+
+    Args:
+        student: (b,) log-odds.
+        teacher: (b,) log-odds.
+        owner: (b,) int, the query that each pair belongs to, in ascending order.
+        kl: Direction; "reverse" has the student first.
+
+    Returns:
+        A scalar, the mean over the queries, in nats.
+
+    Example:
+        >>> scores = torch.tensor([1.0, 3.0, 0.0])
+        >>> ranking_divergence(scores, scores + 5, torch.tensor([0, 0, 1])).item()
+        0.0
+    """
+    counts = torch.bincount(owner)
+    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+
+    def table(scores: Tensor) -> Tensor:
+        absent = scores.new_full((len(counts), int(counts.max())), _ABSENT, dtype=torch.float32)
+        return absent.index_put((owner, place), scores.float())
+
+    return (reverse_kl if kl == "reverse" else forward_kl)(table(student), table(teacher))
 
 
 def answer_cross_entropy(logits: Tensor, is_true: Tensor, true_id: int, false_id: int) -> Tensor:

@@ -75,6 +75,8 @@ def assert_equal(found: Retriever, expected: Retriever) -> None:
         {"mse_weight": 0.0},
         {"kl_weight": 0.0},
         {"kl": "forward"},
+        {"ranking_weight": 0.0},
+        {"mse_weight": 0.0, "kl_weight": 0.0},
         {"vocabulary": True},
         {"normalize_target": False},
         {"predictor": PredictorConfig(layers=1)},
@@ -89,7 +91,7 @@ def test_every_variant_trains(change: dict[str, Any], teacher: Reranker, store: 
     student = distill(teacher, DATA, QUICK.model_copy(update=change), store=store)
     history = student.training["distill"]["history"]
     assert len(history) == 5
-    measured = "mse" if change.get("kl_weight") == 0 else "kl"
+    measured = "kl" if change.get("kl_weight") != 0 else "mse" if change.get("mse_weight") != 0 else "ranking"
     assert history[-1][measured] < history[0][measured]
     assert all(np.isfinite(x).all() for x in vectors(student))
 
@@ -178,8 +180,9 @@ def test_a_collapse_is_said(teacher: Reranker, store: Path, monkeypatch: pytest.
 
 
 def test_nothing_to_learn_from_is_refused(teacher: Reranker, store: Path) -> None:
-    with pytest.raises((InputError, ValidationError), match="both 0"):
-        distill(teacher, DATA, QUICK.model_copy(update={"mse_weight": 0.0, "kl_weight": 0.0}), store=store)
+    with pytest.raises((InputError, ValidationError), match="all 0"):
+        nothing = {"mse_weight": 0.0, "kl_weight": 0.0, "ranking_weight": 0.0}
+        distill(teacher, DATA, QUICK.model_copy(update=nothing), store=store)
 
 
 def test_no_training_queries_is_refused(teacher: Reranker, store: Path) -> None:

@@ -91,7 +91,10 @@ class DistillConfig(_Config):
     max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
     kl_weight: float = Field(1.0, ge=0.0, description="w of Eq. 13.")
     mse_weight: float = Field(1.0, ge=0.0, description="Weight of the embedding term; 0 leaves it out.")
-    kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of the divergence.")
+    ranking_weight: float = Field(
+        1.0, ge=0.0, description="Weight of the divergence over each query's documents; 0 is the paper's loss alone."
+    )
+    kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of both divergences.")
     vocabulary: bool = Field(False, description="Divergence over the whole vocabulary instead of the two answers.")
     normalize_target: bool = Field(True, description="Divide the embedding error by each dimension's deviation.")
     learning_rate: float = Field(1e-3, gt=0.0, description="Peak learning rate.")

@@ -62,8 +62,10 @@ def distill(
     """
     config = config or DistillConfig()
     progress = progress or SilentProgress()
-    if config.mse_weight == 0 and config.kl_weight == 0:
-        raise InputError("mse_weight and kl_weight are both 0: nothing to learn from", hint="set one of them above 0")
+    if not (config.mse_weight or config.kl_weight or config.ranking_weight):
+        raise InputError(
+            "mse_weight, kl_weight and ranking_weight are all 0: nothing to learn from", hint="set one of them above 0"
+        )
     begin = time.perf_counter()
     with TemporaryDirectory() as scratch:
         outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)

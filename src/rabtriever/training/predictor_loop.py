@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rabtriever.errors import InputError
-from rabtriever.losses import distillation_loss, effective_rank
+from rabtriever.losses import distillation_loss, effective_rank, log_odds, ranking_divergence
 from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
 
@@ -115,7 +115,7 @@ class PredictorLoop:
         order = torch.randperm(
             len(self.pairs.e_q), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
-        total = torch.zeros(2)
+        total = torch.zeros(3)
         for queries in torch.split(order, self.config.batch_queries):
             batch = self.pairs.batch(queries)
             loss, terms = self._loss(batch)
@@ -131,7 +131,7 @@ class PredictorLoop:
             self.optimizer.step()
             self.scheduler.step()
             total += terms * len(queries) / len(order)
-        return {"mse": float(total[0]), "kl": float(total[1])}
+        return dict(zip(("mse", "kl", "ranking"), total.tolist(), strict=True))
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         target = self.pairs.outputs.states(batch.rows)
@@ -139,13 +139,13 @@ class PredictorLoop:
         predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
         documents = self.predictor.document(self.pairs.e_d[batch.documents])
         student = self.predictor.combine(predicted[batch.owner], documents)
+        ours, theirs = self.teacher.rows.logits(student), self.pairs.outputs.logits(batch.rows)
+        ranking = ranking_divergence(log_odds(ours), log_odds(theirs), batch.owner, self.config.kl)
         if self.config.vocabulary:
             device = self.teacher.backbone.device
             ours = self.teacher.backbone.full_logits(student.to(device)).cpu()
             with torch.no_grad():
                 theirs = self.teacher.backbone.full_logits(target.to(device)).cpu()
-        else:
-            ours, theirs = self.teacher.rows.logits(student), self.pairs.outputs.logits(batch.rows)
         loss = distillation_loss(
             student,
             target,
@@ -156,7 +156,8 @@ class PredictorLoop:
             kl=self.config.kl,
             scale=self.scale,
         )
-        return loss.total, torch.stack([loss.mse, loss.kl])
+        total = loss.total + self.config.ranking_weight * ranking if self.config.ranking_weight else loss.total
+        return total, torch.stack([loss.mse, loss.kl, ranking.detach()])
 
     @torch.inference_mode()
     def _measure(self) -> dict[str, float]:
