@@ -32,7 +32,14 @@ from tiny_models import FAMILIES
 from toy_data import SHORT, StopAt, toy_dataset
 
 FULL = TeacherConfig(
-    lora=None, freeze_layers=1, epochs=1.5, learning_rate=1e-2, evaluations=3, patience=9, dev_queries=6
+    freeze_layers=1,
+    candidates="random:3",
+    queries_per_step=4,
+    epochs=1.5,
+    learning_rate=1e-2,
+    evaluations=3,
+    patience=9,
+    dev_queries=6,
 )
 LORA = FULL.model_copy(update={"lora": LoraConfig(rank=4, dropout=0.2)})
 STEPS = 9  # of either: 24 queries, 4 a step, an epoch and a half; dev MRR is measured after 3, 6 and 9
