@@ -38,7 +38,13 @@ def config(tiny_folder: Callable[..., Path]) -> TrainConfig:
         dtype="float32",
         prompt=SHORT,
         teacher=TeacherConfig(
-            lora=LORA, freeze_layers=1, candidates="random:3", queries_per_step=4, epochs=1, evaluations=2, dev_queries=6
+            lora=LORA,
+            freeze_layers=1,
+            candidates="random:3",
+            queries_per_step=4,
+            epochs=1,
+            evaluations=2,
+            dev_queries=6,
         ),
         distill=DistillConfig(
             candidates="on-policy:2", refresh_epochs=2, epochs=4, predictor=PredictorConfig(dropout=0.2)

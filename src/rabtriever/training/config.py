@@ -58,7 +58,9 @@ class TeacherConfig(_Config):
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
     candidates: str = Field("random:5", description="Wrong documents per query: all, random:K, mined:K or bm25:K.")
     queries_per_step: int = Field(2, ge=1, description="Queries whose pairs make one optimiser step.")
-    batch_tokens: int = Field(4096, ge=1, description="Padded tokens that go through the model at once.")
+    batch_tokens: int = Field(
+        4096, ge=1, description="Padded tokens that go through the model at once; a query's documents stay together."
+    )
     learning_rate: float = Field(2e-4, gt=0.0, description="Peak learning rate; adapters usually need a higher one.")
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
