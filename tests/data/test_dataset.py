@@ -169,6 +169,15 @@ def test_an_extra_split_of_other_files_is_refused_only_when_asked_for(tmp_path: 
     assert dataset.splits == ["test"]
     with pytest.raises(DataError, match=r"failed\.tsv:1: the query file holds no query 'other'"):
         dataset.split("failed")
+    with pytest.raises(DataError, match=r"failed\.tsv:1"):  # it may judge queries that would pass for unjudged ones
+        _ = dataset.unjudged
+
+
+def test_queries_in_no_split_are_unjudged() -> None:
+    queries = {key: Query(key, key) for key in ("judged", "free", "refused", "free too")}
+    qrels = {"train": {"judged": {"d": 1}}, "test": {"refused": {"d": 0}}}  # a grade of 0 is a judgement
+    dataset = Dataset("toy", {"d": Document("d", "text")}, queries, qrels)
+    assert [query.id for query in dataset.unjudged] == ["free", "free too"]
 
 
 def test_other_files_of_the_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from rabtriever import Reranker, Retriever, distill
-from rabtriever.data import Dataset
+from rabtriever.data import Dataset, Query
 from rabtriever.errors import InputError, MismatchError
 from rabtriever.predictor import PredictorConfig
 from rabtriever.progress import SilentProgress
@@ -177,6 +177,22 @@ def test_a_collapse_is_said(teacher: Reranker, store: Path, monkeypatch: pytest.
     monkeypatch.setattr(predictor_loop, "effective_rank", lambda x: 1.0)
     distill(teacher, DATA, QUICK, store=store, progress=progress)
     assert any("collapsed" in line for line in progress.lines)
+
+
+def test_queries_without_judgements_are_labelled_by_the_teacher(teacher: Reranker, store: Path) -> None:
+    more = {f"more-{i}": Query(f"more-{i}", f"number {i}: {text}") for i, text in enumerate(TOOLS)}
+    dataset = Dataset("more", DATA.corpus, {**DATA.queries, **more}, DATA.qrels)
+    few, all_of_them = (
+        distill(teacher, dataset, QUICK.model_copy(update={"unjudged_queries": count}), store=store)
+        for count in (2, 99)
+    )
+    assert [student.training["distill"]["queries"] for student in (few, all_of_them)] == [24 + 2, 24 + 6]
+    assert few.training["distill"]["pairs"] == 24 * 4 + 2 * 3  # no right document beside the three random ones
+    plain = distill(teacher, dataset, QUICK, store=store)
+    assert not np.array_equal(few.encode_query(QUERIES), plain.encode_query(QUERIES))
+    assert np.array_equal(plain.encode_query(QUERIES), distill(teacher, DATA, QUICK, store=store).encode_query(QUERIES))
+    with pytest.raises(InputError, match="no query without judgements"):
+        distill(teacher, DATA, QUICK.model_copy(update={"unjudged_queries": 1}), store=store)
 
 
 def test_nothing_to_learn_from_is_refused(teacher: Reranker, store: Path) -> None:

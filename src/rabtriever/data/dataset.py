@@ -236,6 +236,20 @@ class Dataset:
         wanted = {query for query, grades in judgements.items() if any(grade > 0 for grade in grades.values())}
         return [query for id_, query in self.queries.items() if id_ in wanted]
 
+    @property
+    def unjudged(self) -> list[Query]:
+        """The queries that stand in no split, in file order: a teacher can label them for its student.
+
+        Raises:
+            DataError: A split's file could not be read: its queries cannot be told from the others.
+
+        Example:
+            >>> Dataset("toy", {}, {"q": Query("q", "I spilled my coke")}, {}).unjudged[0].id
+            'q'
+        """
+        judged = {query for split in [*self.splits, *self._refused] for query in self.judgements(split)}
+        return [query for id_, query in self.queries.items() if id_ not in judged]
+
     def relevant(self, split: str, query_id: str) -> set[str]:
         """Return the ids of the documents that are relevant to a query (grade above 0); none if it is not judged.
 

@@ -91,6 +91,11 @@ class DistillConfig(_Config):
         "random:16", description="Documents per query beside the right ones: all, random:K, on-policy:K."
     )
     max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
+    unjudged_queries: int = Field(
+        0,
+        ge=0,
+        description="So many more of the dataset's queries, of those without judgements: the teacher labels them.",
+    )
     kl_weight: float = Field(1.0, ge=0.0, description="w of Eq. 13.")
     mse_weight: float = Field(1.0, ge=0.0, description="Weight of the embedding term; 0 leaves it out.")
     ranking_weight: float = Field(

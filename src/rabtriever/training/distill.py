@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from rabtriever.data.dataset import sample
 from rabtriever.errors import InputError
 from rabtriever.predictor import Predictor
 from rabtriever.progress import Progress, SilentProgress
@@ -22,7 +23,7 @@ from rabtriever.training.predictor_loop import PredictorLoop
 from rabtriever.training.teacher_outputs import TeacherOutputs
 
 if TYPE_CHECKING:
-    from rabtriever.data import Dataset
+    from rabtriever.data import Dataset, Query
     from rabtriever.reranker import Reranker
 
 __all__ = ["distill"]
@@ -42,8 +43,8 @@ def distill(
 
     Args:
         teacher: Stays as it is.
-        dataset: Its ``train`` split gives the queries; the best state by the student's MRR on ``dev`` is kept where
-            that split exists, else the last one.
+        dataset: Its ``train`` split gives the queries, and those without judgements more, if asked for; the best
+            state by the student's MRR on ``dev`` is kept where that split exists, else the last one.
         config: Hyper-parameters.
         output: A folder for the resumable state of this run; None keeps nothing.
         seed: Seeds every draw.
@@ -69,7 +70,7 @@ def distill(
     begin = time.perf_counter()
     with TemporaryDirectory() as scratch:
         outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)
-        queries = training_queries(dataset, "train", config.max_queries, seed)
+        queries = training_queries(dataset, "train", config.max_queries, seed) + _unjudged(dataset, config, seed)
         pairs = PairSet(dataset, queries, outputs, config.candidates, seed)
         dev = DevSet.of(dataset, outputs, config, seed)
         loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
@@ -85,6 +86,18 @@ def distill(
         "data": dataset.fingerprint,
     }
     return student
+
+
+def _unjudged(dataset: Dataset, config: DistillConfig, seed: int) -> list[Query]:
+    if not config.unjudged_queries:
+        return []
+    if not dataset.unjudged:
+        raise InputError(
+            f"dataset {dataset.name!r} has no query without judgements, but unjudged_queries is "
+            f"{config.unjudged_queries}",
+            hint="add lines to its queries.jsonl, or set distill.unjudged_queries=0",
+        )
+    return sample(dataset.unjudged, config.unjudged_queries, seed)
 
 
 def _default_store() -> Path:
