@@ -19,7 +19,7 @@ from tiny_models import tiny_model_folder
 SKILLS = ["find a sponge", "open the window", "bring a glass of water", "feed the cat", "close the drawer", "call help"]
 SETTINGS = """
 dtype: float32
-teacher: {freeze_layers: 0, epochs: 1, evaluations: 1, candidates: "random:2"}
+teacher: {freeze_layers: 0, epochs: 1, evaluations: 1, candidates: "random:2", queries_per_step: 4}
 distill: {epochs: 2, candidates: "random:3"}
 """
 
