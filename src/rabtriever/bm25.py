@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +21,8 @@ class Bm25:
         texts: What is searched; may be without a single word.
 
     Example:
-        >>> Bm25(["find a sponge", "open the door"]).scores("where is the sponge").argmax()
-        np.int64(0)
+        >>> [scores.argmax() for scores in Bm25(["find a sponge", "open the door"]).scores(["where is the sponge"])]
+        [np.int64(0)]
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -35,13 +35,13 @@ class Bm25:
             self._index = bm25s.BM25()
             self._index.index(tokens, show_progress=False)
 
-    def scores(self, query: str) -> NDArray[np.float32]:
-        """The score of every text, ``(n,)``; 0 where no word is shared."""
-        words = _tokenize([query])[0]
-        if self._index is None or not words:  # bm25s cannot score a query without a word
-            return np.zeros(self._count, dtype=np.float32)
-        scores: NDArray[np.float32] = self._index.get_scores(words)
-        return scores
+    def scores(self, queries: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+        """For each query the score of every text, ``(n,)``; 0 where no word is shared."""
+        for words in _tokenize(queries):
+            if self._index is None or not words:  # bm25s cannot score a query without a word
+                yield np.zeros(self._count, dtype=np.float32)
+            else:
+                yield self._index.get_scores(words)
 
 
 def _tokenize(texts: Sequence[str]) -> list[list[str]]:

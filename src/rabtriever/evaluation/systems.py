@@ -117,7 +117,8 @@ class Bm25System:
         if corpus is not self._corpus:
             self.prepare(corpus)
         assert self._index is not None
-        return {query.id: _best(self._index.scores(query.text), self._ids, k, query) for query in queries}
+        scores = self._index.scores([query.text for query in queries])
+        return {query.id: _best(row, self._ids, k, query) for query, row in zip(queries, scores, strict=True)}
 
 
 class _EncoderSystem:

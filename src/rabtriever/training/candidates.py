@@ -94,5 +94,6 @@ class Bm25Negatives:
     def __call__(self, split: str, query: Query, count: int) -> list[str]:
         """The ``count`` best-ranked wrong documents."""
         wrong = set(wrong_documents(self._dataset, split, query))
-        ranked = np.argsort(-self._bm25.scores(query.text), kind="stable")
+        (scores,) = self._bm25.scores([query.text])
+        ranked = np.argsort(-scores, kind="stable")
         return [self._ids[i] for i in ranked if self._ids[i] in wrong][:count]

@@ -91,13 +91,14 @@ def distill(
 def _unjudged(dataset: Dataset, config: DistillConfig, seed: int) -> list[Query]:
     if not config.unjudged_queries:
         return []
-    if not dataset.unjudged:
+    queries = dataset.unjudged
+    if not queries:
         raise InputError(
             f"dataset {dataset.name!r} has no query without judgements, but unjudged_queries is "
             f"{config.unjudged_queries}",
             hint="add lines to its queries.jsonl, or set distill.unjudged_queries=0",
         )
-    return sample(dataset.unjudged, config.unjudged_queries, seed)
+    return sample(queries, config.unjudged_queries, seed)
 
 
 def _default_store() -> Path:
