@@ -104,6 +104,23 @@ def test_enormous_texts(kind: str, unit: str) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize(("share", "start"), [(0.0, 0), (0.4, 3), (0.5, 4), (1.0, 9)])
+def test_a_long_query_keeps_the_share_asked_for_of_its_start(kind: str, share: float, start: int) -> None:
+    whole = prompt(kind, PromptConfig(max_query_tokens=2000))
+    p = prompt(kind, PromptConfig(max_query_tokens=9, query_start=share))
+    text = "Seeker: I lost my job. Supporter: I am sorry to hear that. Seeker: And my flat."
+    everything = inner(whole.query_ids(text), whole.query_head, whole.query_tail)
+    kept = inner(p.query_ids(text), p.query_head, p.query_tail)
+    assert kept == everything[:start] + everything[len(everything) - (9 - start) :]
+
+
+def test_only_another_share_of_the_start_changes_the_hash() -> None:
+    """Models older than the setting keep their hash."""
+    assert prompt("chat", PromptConfig(query_start=0.5)).hash == prompt("chat", PromptConfig()).hash
+    assert prompt("chat", PromptConfig(query_start=0.0)).hash != prompt("chat", PromptConfig()).hash
+
+
+@KINDS
 def test_a_document_of_none_one_and_just_too_many_tokens(kind: str) -> None:
     p = prompt(kind)
     assert p.document_ids("") == p.document_head + p.document_tail

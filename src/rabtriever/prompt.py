@@ -46,6 +46,9 @@ class PromptConfig(BaseModel):
     false: str = Field("<F>", min_length=1, description="The answer that means not relevant.")
     max_document_tokens: int = Field(512, ge=1, description="Longer documents lose their end.")
     max_query_tokens: int = Field(256, ge=2, description="Longer queries lose their middle.")
+    query_start: float = Field(
+        0.5, ge=0.0, le=1.0, description="Share of a longer query's tokens kept from its start; 0 keeps a chat's end."
+    )
 
     @field_validator("document", "query")
     @classmethod
@@ -101,14 +104,15 @@ class Prompt:
         return self.document_head + ids[:limit] + self.document_tail
 
     def query_ids(self, text: str) -> list[int]:
-        """Ids of the query part, ``(L_Q,)``: of the text at most ``max_query_tokens``, from both of its ends."""
+        """Ids of the query part, ``(L_Q,)``: of the text at most ``max_query_tokens``, by default from both ends."""
         limit = self.config.max_query_tokens
         span = limit * _CHARACTERS_PER_TOKEN
         if len(text) > 2 * span:
             text = text[:span] + text[-span:]
         ids = self._text_ids(self._query_space + text) if text else []
         if len(ids) > limit:
-            ids = ids[: limit // 2] + ids[-(limit - limit // 2) :]
+            start = int(limit * self.config.query_start)
+            ids = ids[:start] + ids[len(ids) - (limit - start) :]
         return self.query_head + ids + self.query_tail
 
     @property
@@ -141,8 +145,11 @@ class Prompt:
         return true[:shared], true[shared], false[shared]
 
     def _hash(self) -> str:
+        config = self.config.model_dump()
+        if config["query_start"] == PromptConfig().query_start:
+            del config["query_start"]  # younger than the first models, whose hash must stay what it was
         state: dict[str, Any] = {
-            "config": self.config.model_dump(),
+            "config": config,
             "ids": [self.document_head, self.document_tail, self.query_head, self.query_tail],
             "answers": [self.true_id, self.false_id],
         }

@@ -1,0 +1,157 @@
+"""A bi-encoder on the same backbone and training queries, by sentence-transformers: what the student has to beat.
+
+    python experiments/bi_encoder.py DATASET -o FOLDER [--learning-rate 2e-4] [--tokens 600000] [--base smollm2-135m]
+    rabtriever evaluate MODEL DATASET --systems student,dense:FOLDER
+
+RepLLaMA's recipe: the state of an end token appended to the text, InfoNCE over the documents of the batch, in which no
+text occurs twice. The lowest layers stay as they are, as in our stage I, and the budget counts the tokens of queries
+and documents read. The best state by MRR@10 on dev is kept. Needs the extras `train` and `eval`, and `datasets`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset as Table
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import BatchSamplers
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers.processors import TemplateProcessing
+
+from rabtriever import Dataset
+from rabtriever.base_models import resolve_base
+
+PROMPTS = {"query": "query: ", "document": "passage: "}
+
+
+def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool) -> SentenceTransformer:
+    """The backbone with an end token behind every text, whose state is the embedding."""
+    transformer = Transformer(str(resolve_base(base)), max_seq_length=max_tokens)
+    tokenizer = transformer.tokenizer
+    tokenizer.chat_template = None  # the library would wrap every text into a chat message
+    tokenizer.truncation_side = "left" if keep_end else "right"
+    end = tokenizer.eos_token
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    model = transformer.auto_model
+    model.config.use_cache = False
+    for part in (model.get_input_embeddings(), *model.layers[:freeze_layers]):
+        part.requires_grad_(False)
+    pooling = Pooling(model.config.hidden_size, pooling_mode="lasttoken")
+    return SentenceTransformer(modules=[transformer, pooling], prompts=PROMPTS, similarity_fn_name="cosine")
+
+
+def pairs(dataset: Dataset, queries: int | None) -> Table:
+    rows = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
+    return Table.from_dict(
+        {
+            "anchor": [rows[i][0].text for i in order],
+            "positive": [dataset.corpus[rows[i][1]].content for i in order],
+        }
+    )
+
+
+def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:
+    """The mean length of the texts as they are read."""
+    ids = model.tokenizer([PROMPTS[side] + text for text in texts], truncation=True, max_length=model.max_seq_length)
+    return sum(map(len, ids["input_ids"])) / len(texts)
+
+
+def dev_evaluator(dataset: Dataset, queries: int) -> InformationRetrievalEvaluator:
+    chosen = dataset.split("dev")[:queries]
+    return InformationRetrievalEvaluator(
+        {q.id: q.text for q in chosen},
+        {i: document.content for i, document in dataset.corpus.items()},
+        {q.id: set(dataset.relevant("dev", q.id)) for q in chosen},
+        name="dev",
+        query_prompt=PROMPTS["query"],
+        corpus_prompt=PROMPTS["document"],
+        show_progress_bar=False,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--base", default="smollm2-135m")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--tokens", type=int, default=600_000, help="tokens of queries and documents to read")
+    parser.add_argument("--queries", type=int, default=None)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--scale", type=float, default=20.0, help="inverse temperature of the cosine")
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--keep-end", action="store_true", help="longer queries lose their start, not their end")
+    parser.add_argument("--freeze-layers", type=int, default=12)
+    parser.add_argument("--evaluations", type=int, default=6)
+    parser.add_argument("--dev-queries", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    dataset = Dataset.load(options.dataset)
+    model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end)
+    table = pairs(dataset, options.queries)
+    length = sum(
+        _tokens(model, side, table[column]) for side, column in (("query", "anchor"), ("document", "positive"))
+    )
+    steps = round(options.tokens / (length * options.batch))
+    every = max(1, steps // options.evaluations)
+    print(f"{len(table)} pairs of {length:.0f} tokens, {steps} steps of {options.batch}", flush=True)
+    evaluator = dev_evaluator(dataset, options.dev_queries)
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(options.output / "runs"),
+        max_steps=steps,
+        per_device_train_batch_size=options.batch,
+        learning_rate=options.learning_rate,
+        warmup_steps=steps // 10,
+        lr_scheduler_type="cosine",
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        prompts={"anchor": PROMPTS["query"], "positive": PROMPTS["document"]},
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=1,
+        save_only_model=True,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_dev_cosine_mrr@10",
+        logging_steps=max(1, every // 4),
+        report_to=[],
+        seed=options.seed,
+        disable_tqdm=True,
+    )
+    begin = time.perf_counter()
+    loss = MultipleNegativesRankingLoss(model, scale=options.scale)
+    trainer = SentenceTransformerTrainer(model, arguments, train_dataset=table, loss=loss, evaluator=evaluator)
+    trainer.train()
+    model.save_pretrained(str(options.output))
+    history = [
+        entry["eval_dev_cosine_mrr@10"] for entry in trainer.state.log_history if "eval_dev_cosine_mrr@10" in entry
+    ]
+    report = {
+        "options": {name: str(value) for name, value in vars(options).items() if name != "output"},
+        "data": dataset.fingerprint,
+        "steps": steps,
+        "dev_mrr": history,
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    (options.output / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
