@@ -113,14 +113,14 @@ def test_every_commit_is_flushed_once(tmp_path: Path, monkeypatch: pytest.Monkey
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc to see what is flushed")
     index.add(numbered(0, 5))
-    files = {str(path) for path in index.path.rglob("*") if path.is_file()}
+    files = {str(path) for path in (index.path / "documents.lance").rglob("*") if path.is_file()}
     assert files <= set(flushed)
     assert {str(Path(name).parent) for name in files} <= set(flushed)
     flushed.clear()
     index.add(numbered(0, 5))
     assert flushed == []  # nothing was written
     index.delete("d1")
-    new = {str(path) for path in index.path.rglob("*") if path.is_file()} - files
+    new = {str(path) for path in (index.path / "documents.lance").rglob("*") if path.is_file()} - files
     assert {name for name in flushed if Path(name).is_file()} == new
 
 

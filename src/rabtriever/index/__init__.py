@@ -8,7 +8,8 @@ exactly, ``filter`` decides which documents take part, ``index`` puts them toget
 from __future__ import annotations
 
 from rabtriever.index.index import Index
+from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder, Teacher
-from rabtriever.index.records import Counts, Hit
+from rabtriever.index.records import Counts, Hit, Version
 
-__all__ = ["Counts", "Encoder", "Hit", "Index", "Teacher"]
+__all__ = ["Counts", "Encoder", "Hit", "Index", "Passages", "Teacher", "Version"]

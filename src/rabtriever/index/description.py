@@ -12,11 +12,12 @@ import rabtriever
 from rabtriever.artifacts import check_same
 from rabtriever.errors import DataError, InputError, MismatchError
 from rabtriever.files import read_json, write_json
+from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder
 
 __all__ = ["FORMAT_VERSION", "Description", "ModelIdentity"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = "index.json"
 
 
@@ -42,12 +43,15 @@ class Description(BaseModel):
     """The content of ``index.json``.
 
     Args:
-        format_version: Of the folder's layout; a newer one than :data:`FORMAT_VERSION` is refused.
+        format_version: Of the folder's layout; any other than :data:`FORMAT_VERSION` is refused.
         kind: Always ``index``.
         library_version: The version of this package that made the index.
         model: The model that its vectors come from.
         dimension: Width of the vectors.
         bias: What is added to an inner product to make it the log-odds.
+        table: The name of the table that holds the documents.
+        passages: How long documents are cut; none are where this is None.
+        pending: The table that a move to another model is building, if one is under way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +62,12 @@ class Description(BaseModel):
     model: ModelIdentity
     dimension: int = Field(ge=1)
     bias: FiniteFloat
+    table: str = Field(default="documents", pattern=r"^[a-z0-9_]+$")
+    passages: Passages | None = None
+    pending: str | None = Field(default=None, pattern=r"^[a-z0-9_]+$")
 
     @classmethod
-    def of(cls, student: Encoder, folder: Path) -> Description:
+    def of(cls, student: Encoder, folder: Path, passages: Passages | None = None) -> Description:
         """Describe an index that will stand in ``folder`` and hold the vectors of ``student``."""
         path = None if student.path is None else str(student.path)
         relative = os.path.relpath(path, folder) if path is not None and Path(path).exists() else None
@@ -70,14 +77,14 @@ class Description(BaseModel):
             fingerprint=student.fingerprint,
             prompt_hash=student.reranker.prompt.hash,
         )
-        return cls(model=model, dimension=student.dimension, bias=float(student.bias))
+        return cls(model=model, dimension=student.dimension, bias=float(student.bias), passages=passages)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
         """Read and check ``index.json``.
 
         Raises:
-            InputError: There is no index in ``folder``, or a newer version of this package made it.
+            InputError: There is no index in ``folder``, or another version of this package made it.
             DataError: The file is malformed; the message names line or key.
         """
         path = folder / _NAME
@@ -94,6 +101,12 @@ class Description(BaseModel):
             raise InputError(
                 f"{path}: format_version is {version}, and this Rabtriever reads up to {FORMAT_VERSION}",
                 hint=f"install Rabtriever {content.get('library_version', 'in a newer version')} or newer",
+            )
+        if type(version) is int and version < FORMAT_VERSION:
+            raise InputError(
+                f"{path}: format_version is {version}, and this Rabtriever reads {FORMAT_VERSION}",
+                hint="index the documents again into a new folder: rabtriever index MODEL CORPUS -o NEW",
+                code="old_format",
             )
         try:
             return cls.model_validate(content)

@@ -16,12 +16,17 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
 
 from rabtriever.data.lines import show
 from rabtriever.errors import InputError
 
-__all__ = ["Filter", "value_types"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Comparison", "Filter", "value_types"]
 
 _SPACE = re.compile(r"\s*")
 _TOKEN = re.compile(
@@ -42,18 +47,34 @@ _TYPES = {str: "text", int: "numbers", float: "numbers", bool: "true or false", 
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class Comparison:
+    """One comparison of a field with values."""
+
     field: str
     sign: str  # of _COMPARE, or "in", "not in"
     values: tuple[str | float | bool, ...]
     column: int
     value_column: int
 
+    def meets(self, found: object) -> bool:
+        """Whether a document meets it that holds ``found`` in this field."""
+        # With its type beside it, since to Python 1 == True.
+        wanted = [(_type(value), value) for value in self.values]
+        types = {kind for kind, _ in wanted}
+        there = [(kind, value) for value in _values(found) if (kind := _type(value)) in types]
+        if not there:
+            return False
+        if self.sign in ("!=", "not in"):
+            return all(value not in wanted for value in there)
+        if self.sign == "in":
+            return any(value in wanted for value in there)
+        return any(_COMPARE[self.sign](value, wanted[0]) for value in there)
+
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
     word: str  # "and", "or", "not"
-    parts: tuple[_Comparison | _Joined, ...]
+    parts: tuple[Comparison | _Joined, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,10 @@ class Filter:
         """Whether a document with this metadata takes part."""
         return _matches(self._root, metadata)
 
+    def evaluate(self, compare: Callable[[Comparison], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """Which of many documents take part, ``(n,)``, given which of them meet each comparison."""
+        return _evaluate(self._root, compare)
+
 
 def value_types(metadata: Mapping[str, Any]) -> dict[str, set[str]]:
     """The types of the values that comparisons would see in each field.
@@ -126,26 +151,26 @@ def _type(value: object) -> str:
     return _TYPES.get(type(value), "lists")
 
 
-def _comparisons(node: _Comparison | _Joined) -> list[_Comparison]:
-    return [node] if isinstance(node, _Comparison) else [leaf for part in node.parts for leaf in _comparisons(part)]
+def _comparisons(node: Comparison | _Joined) -> list[Comparison]:
+    return [node] if isinstance(node, Comparison) else [leaf for part in node.parts for leaf in _comparisons(part)]
 
 
-def _matches(node: _Comparison | _Joined, metadata: Mapping[str, Any]) -> bool:
+def _matches(node: Comparison | _Joined, metadata: Mapping[str, Any]) -> bool:
     if isinstance(node, _Joined):
         if node.word == "not":
             return not _matches(node.parts[0], metadata)
         return (all if node.word == "and" else any)(_matches(part, metadata) for part in node.parts)
-    # With its type beside it, since to Python 1 == True.
-    wanted = [(_type(value), value) for value in node.values]
-    types = {kind for kind, _ in wanted}
-    found = [(kind, value) for value in _values(metadata.get(node.field)) if (kind := _type(value)) in types]
-    if not found:
-        return False
-    if node.sign in ("!=", "not in"):
-        return all(value not in wanted for value in found)
-    if node.sign == "in":
-        return any(value in wanted for value in found)
-    return any(_COMPARE[node.sign](value, wanted[0]) for value in found)
+    return node.meets(metadata.get(node.field))
+
+
+def _evaluate(node: Comparison | _Joined, compare: Callable[[Comparison], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    if isinstance(node, Comparison):
+        return compare(node)
+    masks = [_evaluate(part, compare) for part in node.parts]
+    if node.word == "not":
+        return np.logical_not(masks[0])
+    joined: NDArray[np.bool_] = (np.logical_and if node.word == "and" else np.logical_or).reduce(masks)
+    return joined
 
 
 def _refuse(source: str, column: int, problem: str, hint: str = "") -> NoReturn:
@@ -166,19 +191,19 @@ class _Parser:
         self.tokens = _tokens(source)
         self.next = 0
 
-    def any_of(self, depth: int) -> _Comparison | _Joined:
+    def any_of(self, depth: int) -> Comparison | _Joined:
         parts = [self.all_of(depth)]
         while self.take("or"):
             parts.append(self.all_of(depth))
         return parts[0] if len(parts) == 1 else _Joined("or", tuple(parts))
 
-    def all_of(self, depth: int) -> _Comparison | _Joined:
+    def all_of(self, depth: int) -> Comparison | _Joined:
         parts = [self.factor(depth)]
         while self.take("and"):
             parts.append(self.factor(depth))
         return parts[0] if len(parts) == 1 else _Joined("and", tuple(parts))
 
-    def factor(self, depth: int) -> _Comparison | _Joined:
+    def factor(self, depth: int) -> Comparison | _Joined:
         if depth > _DEPTH:
             _refuse(self.source, self.tokens[self.next].column, f"more than {_DEPTH} levels of nesting")
         if self.take("not"):
@@ -189,7 +214,7 @@ class _Parser:
             return inner
         return self.comparison()
 
-    def comparison(self) -> _Comparison:
+    def comparison(self) -> Comparison:
         column = self.tokens[self.next].column
         name = self.field()
         negated = self.take("not")
@@ -202,7 +227,7 @@ class _Parser:
             while self.take(","):
                 values.append(self.value())
             self.expect(")")
-            return _Comparison(name, "not in" if negated else "in", tuple(values), column, value_column)
+            return Comparison(name, "not in" if negated else "in", tuple(values), column, value_column)
         token = self.tokens[self.next]
         sign = "=" if token.text == "==" else token.text
         if token.kind != "sign" or sign not in _COMPARE:
@@ -212,7 +237,7 @@ class _Parser:
         value = self.value()
         if isinstance(value, bool) and sign not in ("=", "!="):
             _refuse(self.source, value_column, f"true and false have no order for {sign!r}")
-        return _Comparison(name, sign, (value,), column, value_column)
+        return Comparison(name, sign, (value,), column, value_column)
 
     def field(self) -> str:
         token = self.tokens[self.next]

@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, SupportsIndex
 
 from rabtriever.data.lines import show
@@ -18,9 +19,10 @@ __all__ = [
     "Counts",
     "DocumentLike",
     "Hit",
+    "Version",
     "check_documents",
     "check_ids",
-    "label_hash",
+    "check_share",
     "sigmoid",
     "text_hash",
     "whole_number",
@@ -42,6 +44,7 @@ class Hit:
         title: Its title, or an empty string.
         metadata: Its metadata.
         stage: Whose score this is. Scores of the two stages are not comparable with each other.
+        span: Start and end, in the document's content, of its best passage; None where it is read whole.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Hit:
     title: str
     metadata: Mapping[str, Any]
     stage: Literal["student", "teacher"] = "student"
+    span: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, document: Document, score: float) -> Hit:
@@ -76,6 +80,19 @@ class Counts:
         return Counts(self.added + other.added, self.updated + other.updated, self.unchanged + other.unchanged)
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One commit of an index.
+
+    Attributes:
+        number: Its number, by which :meth:`rabtriever.Index.restore` finds it.
+        time: When it was written, by the writer's clock.
+    """
+
+    number: int
+    time: datetime
+
+
 def sigmoid(log_odds: float) -> float:
     """The probability that log-odds stand for, without overflow.
 
@@ -94,16 +111,6 @@ def text_hash(content: str) -> str:
         False
     """
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:32]
-
-
-def label_hash(title: str, metadata: str) -> int:
-    """What is compared, within one process, to see that a stored title and metadata are still the same.
-
-    Example:
-        >>> label_hash("Skill", '{"floor": 2}') == label_hash("Skill", '{"floor": 3}')
-        False
-    """
-    return hash((title, metadata))
 
 
 def write_metadata(document: Document) -> str:
@@ -188,6 +195,21 @@ def whole_number(name: str, value: SupportsIndex, least: int = 1) -> int:
     if number < least or isinstance(value, bool):
         raise InputError(f"{name} must be a whole number of at least {least}, found {value!r}")
     return number
+
+
+def check_share(name: str, value: float) -> float:
+    """Return an argument between 0 and 1.
+
+    Raises:
+        InputError: It is anything else.
+
+    Example:
+        >>> check_share("threshold", 0.5)
+        0.5
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be a number from 0 to 1, found {value!r}", hint="it is a probability")
+    return float(value)
 
 
 def _document(item: DocumentLike, place: str) -> Document:

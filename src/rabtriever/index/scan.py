@@ -16,13 +16,18 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["largest_norm", "top_k"]
+__all__ = ["best_of", "largest_norm", "top_k"]
 
 _SCORES = 1 << 24
 """Scores held at once (64 MiB), which decides how many queries share a pass."""
 
 _ROWS = 1 << 14
 """Rows converted to float64 at once."""
+
+_GATHER = 8
+"""Documents are copied out when fewer than one in this many takes part."""
+
+_NONE = np.empty(0, np.intp)
 
 
 def largest_norm(vectors: NDArray[np.float32]) -> float:
@@ -45,35 +50,102 @@ def top_k(
     norm: float,
     bias: float = 0.0,
     rows: NDArray[np.intp] | None = None,
+    owner: NDArray[np.intp] | None = None,
 ) -> list[list[tuple[int, float]]]:
-    """Find the ``k`` rows with the largest inner product for each query.
+    """Find the ``k`` documents with the largest inner product for each query.
 
     Args:
-        vectors: The rows to search, ``(n, k)``.
-        queries: One query per row, ``(m, k)``.
-        k: How many rows to return, at least 1.
-        ids: One id per row of ``vectors``, which orders equal scores.
+        vectors: One vector for each document, and then further ones, ``(n + m, k)``.
+        queries: One query per row, ``(q, k)``.
+        k: How many documents to return, at least 1.
+        ids: One id per document, which orders equal scores.
         norm: ``largest_norm(vectors)``.
         bias: Added to each product.
-        rows: The rows that take part, all when left out.
+        rows: The documents that take part, all when left out.
+        owner: The document of each further vector, ``(m,)``; a document's score is that of its best vector.
 
     Returns:
-        For each query, pairs (row, score), best first; scores are exact products rounded to float32.
+        For each query, pairs (document, score), best first; scores are exact products rounded to float32.
 
     Example:
         >>> vectors = np.eye(3, dtype=np.float32)
         >>> top_k(vectors, np.array([[0.5, 2.0, 0.5]], dtype=np.float32), 2, ["a", "b", "c"], norm=1.0)
         [[(1, 2.0), (0, 0.5)]]
     """
+    if owner is None:
+        owner = _NONE
+    count = len(vectors) - len(owner)
+    if rows is not None and len(rows) * _GATHER < count:  # to copy a few vectors is cheaper than to multiply all
+        place = np.full(count, -1, np.intp)
+        place[rows] = np.arange(len(rows))
+        kept = place[owner] >= 0
+        few = np.concatenate([vectors[rows], vectors[count:][kept]])
+        names = _Chosen(ids, rows)
+        found = top_k(few, queries, k, names, norm=norm, bias=bias, owner=place[owner[kept]])
+        return [[(int(rows[row]), score) for row, score in ranked] for ranked in found]
     group = max(1, _SCORES // max(1, len(vectors)))
-    found = []
+    ranked_all = []
     for start in range(0, len(queries), group):
-        scores = queries[start : start + group] @ vectors.T  # (group, n)
-        for query, row_scores in zip(queries[start : start + group], scores, strict=True):
-            chosen = _candidates(row_scores if rows is None else row_scores[rows], query, k, norm)
+        products = queries[start : start + group] @ vectors.T  # (group, n + m)
+        for query, scores in zip(queries[start : start + group], products, strict=True):
+            if len(owner):
+                np.maximum.at(scores, owner, scores[count:])
+            chosen = _candidates(scores[:count] if rows is None else scores[rows], query, k, norm)
             candidates = chosen if rows is None else rows[chosen]
-            found.append(_best(vectors, query, candidates, k, ids, bias))
-    return found
+            ranked_all.append(best_of(vectors, query, candidates, k, ids, bias, owner))
+    return ranked_all
+
+
+def best_of(
+    vectors: NDArray[np.float32],
+    query: NDArray[np.float32],
+    candidates: NDArray[np.intp],
+    k: int,
+    ids: Sequence[str],
+    bias: float = 0.0,
+    owner: NDArray[np.intp] | None = None,
+) -> list[tuple[int, float]]:
+    """The ``k`` best of some documents, by exact scores.
+
+    Args:
+        vectors: As for :func:`top_k`.
+        query: One query, ``(k,)``.
+        candidates: The documents to compare.
+        k: How many to return.
+        ids: One id per document.
+        bias: Added to each product.
+        owner: As for :func:`top_k`.
+
+    Returns:
+        Pairs (document, score), best first.
+
+    Example:
+        >>> vectors = np.eye(3, dtype=np.float32)
+        >>> best_of(vectors, np.array([3, 2, 1], dtype=np.float32), np.array([1, 2]), 1, ["a", "b", "c"])
+        [(1, 2.0)]
+    """
+    exact = _products(vectors, candidates, query)
+    if owner is not None and len(owner):
+        place = np.full(len(vectors) - len(owner), -1, np.intp)
+        place[candidates] = np.arange(len(candidates))
+        further = np.flatnonzero(place[owner] >= 0)
+        np.maximum.at(exact, place[owner[further]], _products(vectors, further + len(place), query))
+    scores = (exact + bias).astype(np.float32).tolist()
+    ranked = sorted(zip(scores, candidates.tolist(), strict=True), key=lambda pair: (-pair[0], ids[pair[1]]))
+    return [(row, score) for score, row in ranked[:k]]
+
+
+class _Chosen(Sequence[str]):
+    """The ids of some documents, looked up when they are needed."""
+
+    def __init__(self, ids: Sequence[str], rows: NDArray[np.intp]) -> None:
+        self._ids, self._rows = ids, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> str:  # type: ignore[override]  # rows only
+        return self._ids[int(self._rows[row])]
 
 
 def _candidates(scores: NDArray[np.float32], query: NDArray[np.float32], k: int, norm: float) -> NDArray[np.intp]:
@@ -87,22 +159,13 @@ def _candidates(scores: NDArray[np.float32], query: NDArray[np.float32], k: int,
     return np.flatnonzero(scores >= float(kth) - 2.0 * error)
 
 
-def _best(
-    vectors: NDArray[np.float32],
-    query: NDArray[np.float32],
-    candidates: NDArray[np.intp],
-    k: int,
-    ids: Sequence[str],
-    bias: float,
-) -> list[tuple[int, float]]:
+def _products(vectors: NDArray[np.float32], rows: NDArray[np.intp], query: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = query.astype(np.float64)
-    exact = np.empty(len(candidates))
-    for start in range(0, len(candidates), _ROWS):
-        block = vectors[candidates[start : start + _ROWS]].astype(np.float64)
+    exact = np.empty(len(rows))
+    for start in range(0, len(rows), _ROWS):
+        block = vectors[rows[start : start + _ROWS]].astype(np.float64)
         exact[start : start + _ROWS] = np.einsum("ij,j->i", block, wide)  # row by row, unlike a BLAS product
-    scores = (exact + bias).astype(np.float32).tolist()
-    ranked = sorted(zip(scores, candidates.tolist(), strict=True), key=lambda pair: (-pair[0], ids[pair[1]]))
-    return [(row, score) for score, row in ranked[:k]]
+    return exact
 
 
 def _blocks(vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:

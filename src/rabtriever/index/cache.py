@@ -1,0 +1,247 @@
+"""A copy of one version's vectors that is mapped into memory, and the quantised scan over it.
+
+It is a cache: built from the table, used only while it belongs to the same model, library and faiss, verified whole
+when it is opened, and deleted without loss. Rows of the table that it does not hold are searched exactly beside it;
+rows that the table does not hold any more are masked.
+
+Disk: four bytes for each number of a vector, and one (or two) for its code. Memory while it is built: the codes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import rabtriever
+from rabtriever.errors import InputError
+from rabtriever.files import atomic_folder, read_json, write_json
+from rabtriever.index import accelerator
+from rabtriever.index.description import Description
+from rabtriever.index.locks import exclusive
+from rabtriever.index.segment import Segment
+from rabtriever.index.snapshot import Snapshot
+
+__all__ = ["FOLDER", "Header", "build", "drop", "segments", "state"]
+
+FOLDER = "cache"
+_HEADER = "header.json"
+_CHUNK = 1 << 22
+_RECORDS = pa.schema([("id", pa.string()), ("metadata", pa.large_string())])
+
+
+class Header(BaseModel):
+    """What a cache says about itself.
+
+    Args:
+        format_version: Of the cache's layout.
+        library_version: The version of this package that built it.
+        faiss_version: The version of faiss, where there was one.
+        fingerprint: The model's.
+        table: The table's name, and ``version``, which version of it was copied.
+        documents: How many there are, and ``vectors``, how many vectors they have.
+        dimension: Width of the vectors.
+        codes: How the vectors are quantised for the scan; None where no way is good enough, or faiss is missing.
+        recall: The least measured recall at 10 of the codes chosen, or of those refused.
+        sums: Checksums of the files.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    library_version: str = rabtriever.__version__
+    faiss_version: str | None
+    fingerprint: str
+    table: str
+    version: int
+    documents: int
+    vectors: int
+    dimension: int
+    codes: accelerator.Codes | None = None
+    recall: float | None = None
+    sums: dict[str, int]
+
+
+def build(
+    folder: Path, description: Description, snapshot: Snapshot, queries: Callable[[], NDArray[np.float32]]
+) -> Header:
+    """Copy a version's vectors, quantise them, and measure whether the codes may be used.
+
+    Args:
+        folder: The index folder.
+        description: Of the index.
+        snapshot: The version.
+        queries: Gives query vectors ``(q, k)`` to measure with.
+
+    Raises:
+        DataError: A stored vector is damaged.
+        InputError: The disk is full.
+    """
+    target = folder / FOLDER / f"{description.table}-{snapshot.version}"
+    with exclusive(folder, "cache"), atomic_folder(target, marker=_HEADER) as fresh:
+        for left in {*(folder / FOLDER).glob("*.tmp-*"), *(folder / FOLDER).glob("*.old-*")} - {fresh}:
+            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
+        _copy(snapshot, fresh)
+        segment = _segment(fresh, description.dimension)
+        codes, recall = _quantise(fresh, segment, queries) if len(segment) else (None, None)
+        header = Header(
+            faiss_version=accelerator.version(),
+            fingerprint=description.model.fingerprint,
+            table=description.table,
+            version=snapshot.version,
+            documents=len(segment),
+            vectors=len(segment.vectors),
+            dimension=description.dimension,
+            codes=codes,
+            recall=recall,
+            sums={path.name: _sum(path) for path in fresh.iterdir()},
+        )
+        del segment
+        write_json(fresh / _HEADER, header.model_dump(mode="json"))
+    for other in _caches(folder):
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)  # readers that have it mapped keep its pages (not on Windows)
+    return header
+
+
+def segments(folder: Path, description: Description) -> list[Segment]:
+    """The newest cache that is whole and belongs to the index, mapped into memory; empty where there is none."""
+    for place in _caches(folder):
+        with suppress(InputError, ValidationError, OSError, ValueError, RuntimeError, pa.ArrowException):
+            header = _verified(place, description)
+            segment = _segment(place, header.dimension)
+            if header.codes is not None and header.faiss_version == accelerator.version() is not None:
+                scan = place / "scan.faiss"
+                segment.accelerator = accelerator.open_scan(scan, header.vectors, header.dimension)
+            return [segment]
+    return []
+
+
+def state(folder: Path, description: Description) -> tuple[str, list[str]]:
+    """``none``, ``ready``, ``exact`` or ``damaged``, and a sentence for each cache that cannot be used.
+
+    One that belongs to another model or library is stale, which is no damage; it counts as none.
+    """
+    problems: list[str] = []
+    found = "none"
+    for place in _caches(folder):
+        try:
+            header = _verified(place, description)
+        except _StaleError:
+            continue
+        except (InputError, ValidationError, OSError, ValueError) as error:
+            problems.append(f"the cache {place} is damaged and not used: {str(error).splitlines()[0]}")
+            continue
+        if found == "none":
+            found = "ready" if header.codes else "exact"
+    return ("damaged" if problems and found == "none" else found), problems
+
+
+def drop(folder: Path) -> None:
+    """Delete all caches of an index."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+class _StaleError(ValueError):
+    pass
+
+
+def _verified(place: Path, description: Description) -> Header:
+    header = Header.model_validate(read_json(place / _HEADER))
+    wanted = (rabtriever.__version__, description.model.fingerprint, description.table, description.dimension)
+    if (header.library_version, header.fingerprint, header.table, header.dimension) != wanted:
+        raise _StaleError("it belongs to another model or version")
+    for name, expected in header.sums.items():
+        if _sum(place / name) != expected:
+            raise ValueError(f"{name} is not as it was written")
+    return header
+
+
+def _copy(snapshot: Snapshot, fresh: Path) -> None:
+    """Stream a version into files: firsts, then the vectors of further passages."""
+    more, done = fresh / "more.tmp", 0
+    with (
+        (fresh / "vectors.f32").open("wb") as firsts,
+        more.open("w+b") as further,
+        (fresh / "stamps.u64").open("wb") as stamps,
+        (fresh / "owner.i64").open("wb") as owner,
+        pa.OSFile(str(fresh / "records.arrow"), "wb") as sink,
+        pa.ipc.new_file(sink, _RECORDS) as records,
+    ):
+        for batch in snapshot.batches():
+            firsts.write(batch.vectors.tobytes())
+            further.write(batch.more.tobytes())
+            stamps.write(batch.stamps.tobytes())
+            owner.write((batch.owner + done).astype(np.int64).tobytes())
+            records.write_batch(pa.record_batch([batch.ids, batch.metadata], schema=_RECORDS))
+            done += len(batch.stamps)
+        further.seek(0)
+        shutil.copyfileobj(further, firsts, _CHUNK)
+    more.unlink()
+
+
+def _segment(place: Path, dimension: int) -> Segment:
+    vectors: NDArray[np.float32] = _mapped(place / "vectors.f32", np.float32).reshape(-1, dimension)
+    with pa.memory_map(str(place / "records.arrow")) as source:
+        records = pa.ipc.open_file(source).read_all().combine_chunks()
+    columns = [
+        records[name].chunk(0) if records[name].num_chunks else pa.array([], records.schema.field(name).type)
+        for name in ("id", "metadata")
+    ]
+    segment = Segment(
+        _mapped(place / "stamps.u64", np.uint64),
+        columns[0],
+        columns[1],
+        vectors,
+        _mapped(place / "owner.i64", np.int64),
+    )
+    if len(segment) + len(segment.owner) != len(vectors) or not np.isfinite(segment.norm):
+        raise ValueError("its vectors are not those of its documents")
+    return segment
+
+
+def _mapped(path: Path, kind: type[np.generic]) -> NDArray[Any]:
+    if path.stat().st_size == 0:  # nothing to map
+        return np.empty(0, kind)
+    return np.memmap(path, kind, "r").view(np.ndarray)
+
+
+def _quantise(
+    fresh: Path, segment: Segment, queries: Callable[[], NDArray[np.float32]]
+) -> tuple[accelerator.Codes | None, float | None]:
+    """Try the codes, smallest first, until one finds what an exact search finds."""
+    if accelerator.version() is None:
+        return None, None
+    vectors, path = queries(), fresh / "scan.faiss"
+    recall = None
+    tried: tuple[accelerator.Codes, ...] = ("sq8", "fp16")
+    for codes in tried:
+        accelerator.build(segment.vectors, codes, path)
+        scan = accelerator.open_scan(path, len(segment.vectors), segment.vectors.shape[1])
+        recall = accelerator.measure(segment, scan, vectors)
+        if recall >= accelerator.LEAST_RECALL:
+            return codes, recall
+    path.unlink()
+    return None, recall
+
+
+def _caches(folder: Path) -> list[Path]:
+    """The caches there are, the newest first; what an interrupted build left beside them is not among them."""
+    places = [path for path in (folder / FOLDER).glob("*") if path.suffix == "" and "-" in path.name]
+    return sorted(places, key=lambda path: -int(path.name.rpartition("-")[2]) if path.name[-1].isdigit() else 0)
+
+
+def _sum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total = zlib.crc32(chunk, total)
+    return total

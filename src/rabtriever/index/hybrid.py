@@ -1,0 +1,78 @@
+"""BM25 over the store's texts, and the fusion of two rankings by the reciprocals of their ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from rabtriever.bm25 import Bm25
+from rabtriever.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Lexical", "fuse"]
+
+_RANK_OFFSET = 60
+"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): the first few ranks count for nearly the same."""
+
+Item = TypeVar("Item")
+
+
+def fuse(rankings: Sequence[Sequence[Item]], scores: Mapping[Item, float]) -> list[Item]:
+    """Everything that some ranking holds, by the sum of ``1 / (60 + rank)`` over the rankings that hold it.
+
+    Args:
+        rankings: Rankings, best first.
+        scores: Order items of equal sums, the largest first.
+
+    Example:
+        >>> fuse([["a", "b"], ["c", "b"]], {"a": 1.0, "b": 0.0, "c": 2.0})
+        ['b', 'c', 'a']
+    """
+    sums: dict[Item, float] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            sums[item] = sums.get(item, 0.0) + 1.0 / (_RANK_OFFSET + rank)
+    return sorted(sums, key=lambda item: (-sums[item], -scores[item]))
+
+
+class Lexical:
+    """BM25 over the documents of one version, built in memory when first asked for.
+
+    Args:
+        places: The part and the row that each text stands for.
+        texts: What models read of each document.
+
+    Raises:
+        InputError: The package bm25s is not installed.
+    """
+
+    def __init__(self, places: Sequence[tuple[int, int]], texts: Iterable[str]) -> None:
+        self._places = places
+        try:
+            self._bm25 = Bm25(list(texts))
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "hybrid search needs the package bm25s, which is not installed", hint="pip install 'rabtriever[hybrid]'"
+            ) from error
+
+    def find(
+        self, queries: Sequence[str], depth: int, masks: Sequence[NDArray[np.bool_] | None]
+    ) -> list[list[tuple[int, int]]]:
+        """For each query the places of at most ``depth`` documents that share a word with it, best first.
+
+        Args:
+            queries: The queries' texts.
+            depth: How many at most.
+            masks: For each part which of its rows take part; None where all do.
+        """
+        allowed = np.array([mask is None or bool(mask[row]) for part, row in self._places for mask in (masks[part],)])
+        found = []
+        for scores in self._bm25.scores(queries):
+            rows = np.flatnonzero((scores > 0) & allowed) if len(scores) else np.empty(0, np.intp)
+            best = rows[np.argsort(-scores[rows], kind="stable")[:depth]]
+            found.append([self._places[row] for row in best])
+        return found

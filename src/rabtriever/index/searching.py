@@ -1,0 +1,210 @@
+"""From queries to hits, over one version of the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rabtriever.data.lines import show
+from rabtriever.data.records import Document
+from rabtriever.errors import DataError, InputError
+from rabtriever.index.filter import Filter
+from rabtriever.index.hybrid import fuse
+from rabtriever.index.protocol import Encoder, Teacher, checked_vectors
+from rabtriever.index.records import Hit, check_share, sigmoid, whole_number
+from rabtriever.index.scan import best_of, top_k
+from rabtriever.index.snapshot import Part, Snapshot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Place", "Wanted", "answer", "find", "find_hybrid", "hits_of", "parse", "reread", "sample_queries"]
+
+Place = tuple[int, int, float]
+"""A part of the snapshot, a document in its segment, and the document's score."""
+
+_SAMPLED = 64
+_SAMPLE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search asks for, checked."""
+
+    queries: Sequence[str]
+    k: int
+    rerank: int
+    condition: Filter | None
+    hybrid: bool
+    threshold: float
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[str], k: int, rerank: int, filter: str | None, hybrid: bool, threshold: float | None
+    ) -> Wanted:
+        """Check what :meth:`rabtriever.Index.search` was given.
+
+        Raises:
+            InputError: Something is not as it must be.
+        """
+        for text in queries:
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f"a query must be a text that is not empty, found {show(text)}")
+        least = 0.0 if threshold is None else check_share("threshold", threshold)
+        number = whole_number("k", k)
+        return cls(queries, number, whole_number("rerank", rerank, least=0), parse(filter), hybrid, least)
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Let the snapshot read what this search needs."""
+        if self.queries and snapshot.count:
+            snapshot.masks(self.condition)
+            if self.hybrid:
+                _ = snapshot.lexical
+
+
+def parse(filter: str | None) -> Filter | None:
+    """A filter from its source, if there is one.
+
+    Raises:
+        InputError: It is malformed.
+    """
+    return None if filter is None else Filter(filter)
+
+
+def answer(snapshot: Snapshot, wanted: Wanted, student: Callable[[], Encoder], bias: float) -> list[list[Hit]]:
+    """The hits of each query; see :meth:`rabtriever.Index.search`."""
+    if not wanted.queries or snapshot.count == 0:
+        return [[] for _ in wanted.queries]
+    names = [f"query {show(text)}" for text in wanted.queries]
+    vectors = checked_vectors(student().encode_query(list(wanted.queries)), names, snapshot.dimension)
+    depth = max(wanted.k, wanted.rerank)
+    if wanted.hybrid:
+        places = find_hybrid(snapshot, wanted.queries, vectors, depth, bias, wanted.condition)
+    else:
+        places = find(snapshot, vectors, depth, bias, wanted.condition)
+    hits = hits_of(snapshot, places, vectors)
+    if wanted.rerank:
+        pairs = zip(wanted.queries, hits, strict=True)
+        hits = [reread(student().reranker, text, found, wanted.rerank) for text, found in pairs]
+    return [[hit for hit in found[: wanted.k] if hit.probability >= wanted.threshold] for found in hits]
+
+
+def find(
+    snapshot: Snapshot, queries: NDArray[np.float32], k: int, bias: float, condition: Filter | None
+) -> list[list[Place]]:
+    """The ``k`` best documents for each query ``(q, k)``, by exact scores.
+
+    Parts with an accelerator let it choose the candidates; all others are searched in full.
+    """
+    merged: list[list[tuple[float, str, Place]]] = [[] for _ in queries]
+    for number, (part, mask) in enumerate(zip(snapshot.parts, snapshot.masks(condition), strict=True)):
+        ids = part.segment.ids
+        for found, ranked in zip(merged, _in_part(part, queries, k, bias, mask), strict=True):
+            found += [(-score, ids[row], (number, row, score)) for row, score in ranked]
+    return [[place for _, _, place in sorted(found)[:k]] for found in merged]
+
+
+def find_hybrid(
+    snapshot: Snapshot,
+    texts: Sequence[str],
+    queries: NDArray[np.float32],
+    k: int,
+    bias: float,
+    condition: Filter | None,
+) -> list[list[Place]]:
+    """The ``k`` best by the fused ranks of the student and of BM25; each with the student's score."""
+    depth = max(100, 4 * k)
+    by_student = find(snapshot, queries, depth, bias, condition)
+    by_words = snapshot.lexical.find(texts, depth, snapshot.masks(condition))
+    fused = []
+    for query, dense, words in zip(queries, by_student, by_words, strict=True):
+        scores = {(part, row): score for part, row, score in dense}
+        for number, part in enumerate(snapshot.parts):
+            rows = np.array([row for where, row in words if where == number and (where, row) not in scores], np.intp)
+            segment = part.segment
+            for row, score in best_of(segment.vectors, query, rows, len(rows), segment.ids, bias, segment.owner):
+                scores[number, row] = score
+        order = fuse([[(part, row) for part, row, _ in dense], words], scores)
+        fused.append([(*place, scores[place]) for place in order[:k]])
+    return fused
+
+
+def hits_of(snapshot: Snapshot, places: Sequence[Sequence[Place]], queries: NDArray[np.float32]) -> list[list[Hit]]:
+    """Hits with their texts, and the span of the best passage where a document has several."""
+    parts = snapshot.parts
+    wanted = {(part, row): int(parts[part].numbers[row]) for found in places for part, row, _ in found}
+    documents = dict(zip(wanted, snapshot.stream(list(wanted.values())), strict=True))
+    hits: list[list[Hit]] = []
+    for query, found in zip(queries, places, strict=True):
+        hits.append([])
+        for part, row, score in found:
+            stored = documents[part, row]
+            hit = Hit.of(stored.document, score)
+            if stored.spans:
+                hit = replace(hit, span=stored.spans[_best_passage(parts[part], row, query)])
+            hits[-1].append(hit)
+    return hits
+
+
+def reread(teacher: Teacher, query: str, hits: Sequence[Hit], n: int) -> list[Hit]:
+    """Let the teacher order the first ``n`` hits; of a long document it reads the best passage.
+
+    Raises:
+        DataError: A score is not finite.
+    """
+    texts = []
+    for hit in hits[:n]:
+        content = Document(hit.id, hit.text, hit.title).content
+        texts.append(content if hit.span is None else content[slice(*hit.span)])
+    if not texts:
+        return list(hits)
+    scores = [float(score) for score in teacher.score(query, texts)]
+    if not np.isfinite(scores).all():
+        raise DataError(f"the teacher gave a score that is not finite for query {show(query)}", code="not_finite")
+    judged = [
+        replace(hit, score=score, probability=sigmoid(score), stage="teacher")
+        for hit, score in zip(hits[:n], scores, strict=True)
+    ]
+    return sorted(judged, key=lambda hit: -hit.score) + list(hits[n:])  # stable: the student's order breaks ties
+
+
+def sample_queries(
+    snapshot: Snapshot, student: Callable[[], Encoder], texts: Sequence[str] | None
+) -> Callable[[], NDArray[np.float32]]:
+    """What gives query vectors to measure with: of the texts given, or of stored texts' beginnings."""
+
+    def encode() -> NDArray[np.float32]:
+        queries = list(texts or [])
+        if not queries:
+            numbers = snapshot.ordered()
+            chosen = np.random.default_rng(0).choice(numbers, min(_SAMPLED, len(numbers)), replace=False)
+            found = snapshot.stream(chosen.tolist())
+            queries = [text for one in found if (text := one.document.content.strip()[:_SAMPLE_CHARACTERS])]
+        names = [f"query {show(text)}" for text in queries]
+        return checked_vectors(student().encode_query(queries or ["?"]), names or ["query '?'"], snapshot.dimension)
+
+    return encode
+
+
+def _in_part(
+    part: Part, queries: NDArray[np.float32], k: int, bias: float, mask: NDArray[np.bool_] | None
+) -> list[list[tuple[int, float]]]:
+    segment = part.segment
+    rows = None if mask is None else np.flatnonzero(mask)
+    if segment.accelerator is not None:
+        chosen = segment.accelerator.candidates(queries, k, segment, mask)
+        if chosen is not None:
+            return [
+                best_of(segment.vectors, query, candidates, k, segment.ids, bias, segment.owner)
+                for query, candidates in zip(queries, chosen, strict=True)
+            ]
+    return top_k(segment.vectors, queries, k, segment.ids, norm=segment.norm, bias=bias, rows=rows, owner=segment.owner)
+
+
+def _best_passage(part: Part, row: int, query: NDArray[np.float32]) -> int:
+    segment = part.segment
+    rows = np.concatenate([[row], np.flatnonzero(segment.owner == row) + len(segment)])
+    return int(np.argmax(segment.vectors[rows].astype(np.float64) @ query.astype(np.float64)))

@@ -1,0 +1,243 @@
+"""What an index does beside adding and searching: upsert, listing, hybrid search, versions, compaction, passages."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from index.doubles import HashingStudent, brute_force, numbered
+from rabtriever.data import Document
+from rabtriever.errors import DataError, InputError
+from rabtriever.index import Counts, Index, Passages
+from rabtriever.index.hybrid import fuse
+from rabtriever.index.locks import exclusive
+from rabtriever.index.passages import cut
+
+
+@pytest.fixture
+def student() -> HashingStudent:
+    return HashingStudent()
+
+
+@pytest.fixture
+def index(tmp_path: Path, student: HashingStudent) -> Index:
+    return Index.create(tmp_path / "index", student)
+
+
+def test_upsert_is_all_or_nothing(index: Index) -> None:
+    index.add(numbered(0, 5))
+    version = index.version
+    assert index.upsert([("d2", "other"), *numbered(3, 4), ("new", "new")]) == Counts(1, 1, 1)
+    assert index.version == version + 1
+    with pytest.raises(DataError, match="same id"):
+        index.upsert([("x", "1"), ("x", "2")])
+    assert (len(index), index.version) == (6, version + 1)
+    assert index.upsert([]) == Counts()
+
+
+def test_documents_are_listed_in_the_order_written(index: Index) -> None:
+    index.add(numbered(0, 30), batch_size=7)
+    index.add([("d3", "changed")])
+    names = [f"d{i}" for i in range(30) if i != 3] + ["d3"]
+    assert [document.id for document in index.documents()] == names
+    assert [document.id for document in index.documents(start=4, limit=3)] == names[4:7]
+    assert [document.id for document in index.documents("number < 4")] == ["d0", "d1", "d2"]
+    assert list(index.documents("number < 4", limit=0)) == []
+    with pytest.raises(InputError, match="start must be"):
+        index.documents(start=-1)
+
+
+def test_reading_goes_on_where_the_former_version_was_read(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a small change only the changed rows are read, and hits are as if all had been."""
+    documents = numbered(0, 200)
+    index.add(documents)
+    index.search("q")
+    whole = index._snapshot.parts[0].segment
+    for step in range(4):
+        index.add([Document(f"d{step}", f"changed {step}"), Document(f"e{step}", "new")])
+        index.delete(f"d{100 + step}")
+        index.search("q")
+    parts = index._snapshot.parts
+    assert (parts[0].segment is whole, len(parts[1].rows)) == (True, 8)
+    fresh = Index.open(index.path, HashingStudent())
+    for query in ("q", "r"):
+        assert index.search(query, k=500) == fresh.search(query, k=500)
+        assert index.search(query, k=5, filter="number > 150") == fresh.search(query, k=5, filter="number > 150")
+    index.compact()
+    assert index.search("q", k=500) == fresh.search("q", k=500)
+    assert index._snapshot.parts[0].segment is whole
+
+
+def test_hybrid_search_fuses_the_ranks_of_student_and_words(index: Index, student: HashingStudent) -> None:
+    documents = numbered(0, 200)
+    index.add([*documents, Document("word", "a zebra crosses the street", metadata={"number": 7})])
+    plain = {hit.id: hit for hit in index.search("the zebra", k=300)}
+    hits = index.search("the zebra", k=10, hybrid=True)
+    assert "word" in {hit.id for hit in hits[:2]}
+    assert all(hit == plain[hit.id] for hit in hits)  # scores stay the student's
+    assert [hit.id for hit in index.search("zebra", k=1, hybrid=True, filter="number < 5")] != ["word"]
+    assert len(index.search("the zebra", k=300, hybrid=True)) == 201
+    unknown = index.search("xylophone", k=5, hybrid=True)
+    assert [hit.id for hit in unknown] == [hit.id for hit in index.search("xylophone", k=5)]
+    assert index.search(["the zebra", "xylophone"], k=10, hybrid=True)[0] == hits
+
+
+def test_ranks_are_fused_by_reciprocals() -> None:
+    scores = {name: -float(ord(name)) for name in "abc"}
+    assert fuse([["a", "b", "c"], ["c", "b", "a"]], scores) == ["a", "c", "b"]
+    assert fuse([["a"], []], scores) == ["a"]
+
+
+def test_nothing_fits_is_an_answer(index: Index) -> None:
+    index.add(numbered(0, 50))
+    hits = index.search("q", k=50)
+    half = hits[20].probability
+    assert index.search("q", k=50, threshold=half) == [hit for hit in hits if hit.probability >= half]
+    assert index.search("q", k=50, threshold=0) == hits
+    best = max(hit.probability for hit in hits)
+    if best < 1:
+        assert index.search("q", threshold=1) == []
+    for bad in (-0.1, 1.5, "high", True, float("nan")):
+        with pytest.raises(InputError, match="threshold must be"):
+            index.search("q", threshold=bad)  # type: ignore[arg-type]
+
+
+def test_versions_come_back(index: Index) -> None:
+    index.add(numbered(0, 10))
+    version, hits = index.version, index.search("q")
+    index.delete([f"d{i}" for i in range(5)])
+    index.add([("x", "y")])
+    versions = index.versions()
+    assert [version.number for version in versions] == sorted({version.number for version in versions})
+    assert versions[-1].number == index.version
+    newest = index.restore(version)
+    assert (newest > versions[-1].number, len(index), index.search("q")) == (True, 10, hits)
+    assert index.add(numbered(0, 12)) == Counts(added=2, unchanged=10)
+    with pytest.raises(InputError, match="has no version 999"):
+        index.restore(999)
+
+
+def test_compaction_keeps_what_readers_need(index: Index, student: HashingStudent) -> None:
+    """A reader held open across a hundred commits and compactions; it reads its texts only at the end."""
+    index.add(numbered(0, 20))
+    reader = Index.open(index.path, HashingStudent())
+    hits = index.search("q", k=20)
+    for step in range(100):
+        index.upsert([(f"d{step % 20}", f"step {step}")])
+        if step % 40 == 39:
+            index.compact()
+    cleaned = index.compact()
+    assert cleaned.held > 0
+    assert reader.search("q", k=20) == hits
+    assert [document.text for document in reader.documents()][:2] == ["text number 0", "text number 1"]
+    reader.refresh()
+    assert reader.search("q", k=20) == index.search("q", k=20)
+    del reader
+    cleaned = index.compact()
+    assert (cleaned.versions, cleaned.held) == (len(index.versions()), 1)
+    assert cleaned.versions == 1
+    assert index.check().clean
+    assert [len(list((index.path / "locks").glob("reader-*")))] == [1]
+
+
+def test_writers_take_turns(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rabtriever.index.locks._WAIT", 0.1)
+    with exclusive(index.path):
+        for write in (
+            lambda: index.add([("a", "b")]),
+            lambda: index.upsert([("a", "b")]),
+            lambda: index.delete("a"),
+            index.compact,
+        ):
+            with pytest.raises(InputError, match="another process is writing") as caught:
+                write()
+            assert caught.value.code == "locked"
+        assert index.search("q") == []  # readers go on
+    held = threading.Event()
+
+    def hold() -> None:
+        with exclusive(index.path):
+            held.set()
+            threading.Event().wait(0.2)
+
+    monkeypatch.setattr("rabtriever.index.locks._WAIT", 30)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert index.add([("a", "b")]) == Counts(added=1)
+    thread.join()
+
+
+def test_a_folder_that_cannot_be_written_is_read(index: Index) -> None:
+    index.add(numbered(0, 5))
+    hits = index.search("q")
+    locks = index.path / "locks"
+    for path in locks.iterdir():
+        path.unlink()
+    locks.rmdir()
+    locks.write_text("stands in for a folder that may not be written")
+    reader = Index.open(index.path, HashingStudent())
+    assert reader.search("q") == hits
+    with pytest.raises(InputError, match="cannot lock the index"):
+        reader.add([("a", "b")])
+
+
+def test_metadata_of_any_kind_and_of_changing_type(index: Index) -> None:
+    values = [1, "1", 1.0, True, None, [1, "a"], {"deep": {"er": []}}, "", -0.0, 10**30, "é\u0301🤖\u202e\x00", [[]]]
+    index.add([Document(f"v{i}", "text", metadata={"m": value, "é\u0000": i}) for i, value in enumerate(values)])
+    for i, value in enumerate(values):
+        assert index.get(f"v{i}").metadata == {"m": value, "é\u0000": i}
+    found = {hit.id for hit in index.search("q", k=20, filter="m = 1")}
+    assert found == {"v0", "v2", "v5"}
+    assert {hit.id for hit in index.search("q", k=20, filter="m = true")} == {"v3"}
+    assert {hit.id for hit in index.search("q", k=20, filter="m in ('1', 'a')")} == {"v1", "v5"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", []),
+        ("x" * 20, []),
+        ("x" * 21, [(0, 20), (15, 21)]),
+        ("one two three four five six seven", [(0, 19), (14, 33)]),
+    ],
+)
+def test_passages_overlap_and_cover_everything(content: str, expected: list[tuple[int, int]]) -> None:
+    assert cut(content, Passages(characters=20, overlap=5)) == expected
+    assert cut(content, None) == []
+
+
+def test_a_long_document_scores_as_its_best_passage(tmp_path: Path) -> None:
+    how = Passages(characters=40, overlap=10)
+    student = HashingStudent()
+    index = Index.create(tmp_path / "index", student, passages=how)
+    long = " ".join(f"word{i}" for i in range(60))
+    documents = [Document("long", long, "Title"), *numbered(0, 30)]
+    index.add(documents, batch_size=7)
+    spans = cut(documents[0].content, how)
+    assert len(spans) > 10
+    assert student.encoded[: len(spans)] == [documents[0].content[start:end] for start, end in spans]
+    for query in ("a", "b", "c", "d"):
+        vector = student.encode_query([query])[0].astype("float64")
+        scores = student.encode_document([documents[0].content[a:b] for a, b in spans]).astype("float64") @ vector
+        hits = index.search(query, k=31)
+        (hit,) = [hit for hit in hits if hit.id == "long"]
+        assert hit.score == pytest.approx(scores.max() + student.bias, rel=1e-5)
+        assert hit.span == spans[int(scores.argmax())]
+        assert [hit.id for hit in hits if hit.id != "long"] == brute_force(index, student, documents[1:], query, 30)
+        assert len(hits) == 31
+    index.search("a", k=31, rerank=31)
+    _, texts = student.reranker.calls[-1]
+    assert documents[0].content[slice(*hit.span)] in texts or len(max(texts, key=len)) <= 40
+    index.add([Document("long", long, "Title", {"m": 1})])  # its vectors move along
+    assert index.search("d", k=31)[0:] != []
+    assert index.check().clean
+    fresh = Index.open(index.path, HashingStudent())
+    assert fresh.search("d", k=31) == index.search("d", k=31)
+    assert index.add([Document("long", "short")]).updated == 1
+    assert next(hit for hit in index.search("d", k=31) if hit.id == "long").span is None
+    with pytest.raises(InputError, match="cuts documents into passages otherwise"):
+        Index.create(index.path, HashingStudent(), exist_ok=True, passages=Passages(characters=50))
+    assert Index.create(index.path, HashingStudent(), exist_ok=True).description.passages == how
