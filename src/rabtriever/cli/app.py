@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rabtriever import __version__
-from rabtriever.cli import demo, evaluate, info, search, train
+from rabtriever.cli import demo, evaluate, export, info, search, train
 from rabtriever.cli.failures import describe
 from rabtriever.cli.output import to_json, write
 
@@ -47,6 +47,7 @@ for panel, verbs in {
     "Start": (demo.demo,),
     "Learn": (train.train, train.distill, evaluate.evaluate),
     "Search": (search.index, search.search, search.rerank),
+    "Take along": (export.export,),
     "Look": (info.info,),
 }.items():
     for verb in verbs:

@@ -1,0 +1,13 @@
+"""Ways out: a model or an index as files that other libraries read without this package.
+
+``sentence_transformers`` writes the student, ``cross_encoder`` the teacher, ``parquet`` an index; ``tokenizer`` and
+``modules`` are what the first two are made of.
+"""
+
+from __future__ import annotations
+
+from rabtriever.export.cross_encoder import export_cross_encoder
+from rabtriever.export.report import ExportReport
+from rabtriever.export.sentence_transformers import export_sentence_transformers
+
+__all__ = ["ExportReport", "export_cross_encoder", "export_sentence_transformers"]

@@ -1,0 +1,126 @@
+"""The README.md of an exported folder: how to use it, and what is and is not the same as in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from rabtriever.files import human_bytes
+
+__all__ = ["student_readme", "teacher_readme"]
+
+_STUDENT = """# {name}
+
+A student of a language model that reads document and query together, as a
+[sentence-transformers](https://www.sbert.net) model. It needs neither Rabtriever nor remote code.
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{name}")
+documents = model.encode_document(["find a sponge", "close the drawer"])
+queries = model.encode_query(["I spilled my coke"])
+scores = model.similarity(queries, documents){bias_code}
+```
+
+Vectors have {dimension} dimensions, {size} each. Search by inner product and *without normalising*: the lengths are
+part of the score. `encode` without a task is refused, since queries and documents are read differently.
+
+## Scores
+
+{bias} The sigmoid of the log-odds is the probability of relevance.
+"""
+
+_STORAGE = {
+    True: "The weights of the backbone stand in the folder once: both towers' files are hard links to them. A copy of "
+    "the folder may hold them twice (`cp -a` and `rsync -H` do not).",
+    False: "The weights of the backbone stand in the folder twice, once for each tower: this file system has no hard "
+    "links.",
+}
+
+_MEMORY = """In memory they are loaded twice. To share them:
+
+```python
+query, document = (model[0].sub_modules[route][0] for route in ("query", "document"))
+query.model = document.model
+```"""
+
+_TEACHER = """# {name}
+
+A language model that reads document and query together, as a cross-encoder of
+[sentence-transformers](https://www.sbert.net). It needs neither Rabtriever nor remote code.
+
+```python
+from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("{name}")
+pairs = [("I spilled my coke", "find a sponge"), ("I spilled my coke", "close the drawer")]
+print(model.predict(pairs))  # log-odds; their sigmoid is the probability of relevance
+```
+
+Pairs are (query, document); the model reads the document first. The head's two answer rows have become one dense layer,
+after the state of the last token.
+"""
+
+
+def student_readme(
+    name: str, dimension: int, bias: float, differences: Mapping[str, float], notes: Sequence[str], *, linked: bool
+) -> str:
+    """The README of an exported student.
+
+    Args:
+        name: The folder's name.
+        dimension: Width of the vectors.
+        bias: What turns similarities into log-odds.
+        differences: What the export measured about itself.
+        notes: What differs from the model.
+        linked: Whether both towers share the weights' files.
+
+    Example:
+        >>> print(student_readme("m", 8, 0.0, {"queries": 1e-6}, [], linked=True)[:8])
+        ---
+        libr
+    """
+    said = (
+        f"`similarity` gives the log-odds less the constant {bias!r}, the head's bias: add it to "
+        "get the log-odds. It is the same for every document, so rankings do not depend on it."
+        if bias
+        else "`similarity` gives the log-odds: this model's head has no bias to add."
+    )
+    code = f" + {bias!r}  # log-odds" if bias else "  # log-odds"
+    body = _STUDENT.format(name=name, dimension=dimension, size=human_bytes(4 * dimension), bias=said, bias_code=code)
+    storage = f"## Storage\n\n{_STORAGE[linked]} {_MEMORY}\n"
+    return "\n".join(
+        [_front("sentence-similarity", "feature-extraction"), body, _fidelity(differences, notes), storage]
+    )
+
+
+def teacher_readme(name: str, differences: Mapping[str, float], notes: Sequence[str]) -> str:
+    """The README of an exported teacher.
+
+    Example:
+        >>> "CrossEncoder" in teacher_readme("m", {"log-odds": 1e-6}, [])
+        True
+    """
+    return "\n".join(
+        [_front("text-ranking", "cross-encoder"), _TEACHER.format(name=name), _fidelity(differences, notes)]
+    )
+
+
+def _front(pipeline: str, kind: str) -> str:
+    tags = ["sentence-transformers", "rabtriever", "rationale-based-retrieval", kind]
+    front = {"library_name": "sentence-transformers", "pipeline_tag": pipeline, "tags": tags}
+    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
+
+
+def _fidelity(differences: Mapping[str, float], notes: Sequence[str]) -> str:
+    measured = ", ".join(f"{what} {worst:.0e}" for what, worst in differences.items())
+    lines = [
+        f"Compared with Rabtriever in float32 when this folder was written; largest difference, of the largest number: "
+        f"{measured}. Not the same:",
+        "",
+        *(f"- {note}" for note in notes),
+        "- A lone surrogate, which is no Unicode character, is an error here; Rabtriever reads it as a question mark.",
+    ]
+    return "## The same numbers\n\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,227 @@
+"""The student as a folder that plain ``SentenceTransformer(folder)`` loads, without this package or remote code.
+
+A ``Router`` sends queries and documents through the same backbone with a tokenizer each. After the last token's state,
+queries pass the predictor's layers, into which all that is linear has been folded; documents pass one layer or none::
+
+    query:    Transformer -> Pooling -> Dense(ReLU) ... -> Dense      q = (w_T - w_F) * MLP(e_Q)
+    document: Transformer -> Pooling (-> Dense)                       e_D, or g(e_D) with a rank
+
+Two tokenizers need two ``Transformer`` modules, since the library binds a tokenizer to a model; their weights are one
+file with two names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rabtriever.export.report import (
+    MARKER,
+    PROBES,
+    ExportReport,
+    Probe,
+    difference,
+    folder_bytes,
+    require_library,
+    same_ids,
+)
+from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rabtriever.export.modules import Layer
+    from rabtriever.export.tokenizer import TowerTokenizer
+    from rabtriever.retriever import Retriever
+
+__all__ = ["export_sentence_transformers"]
+
+_TYPES = "sentence_transformers.models"
+
+
+def export_sentence_transformers(model: str | Path, output: str | Path) -> ExportReport:
+    """Write a trained student so that sentence-transformers gives the same vectors.
+
+    The written folder is loaded once and compared; where it disagrees, nothing is left behind. A former export at
+    ``output`` is replaced.
+
+    Args:
+        model: A folder made by ``rabtriever train`` or ``rabtriever distill``.
+        output: The folder to write.
+
+    Returns:
+        The measured differences of query vectors ``(m, k)``, document vectors ``(n, k)`` and similarities ``(m, n)``.
+
+    Raises:
+        InputError: If the model has no student, its tokenizer cannot carry the prompt, ``output`` holds something else
+            or sentence-transformers is missing.
+        RabtrieverError: If the export disagrees with the model.
+
+    Example:
+        >>> export_sentence_transformers("my-model", "my-model-st").differences     # doctest: +SKIP
+        {'queries': 1.2e-06, 'documents': 9.1e-07, 'similarities': 1.8e-06}
+    """
+    require_library()
+    output = Path(output)
+    check_replaceable(output.expanduser(), marker=MARKER)
+    from rabtriever.export.readme import student_readme
+    from rabtriever.retriever import Retriever
+
+    student = Retriever.from_pretrained(model, dtype="float32", device="cpu")
+    with atomic_folder(output, marker=MARKER) as folder:
+        towers, linked = _write(student, folder)
+        notes = _notes(towers, student)
+        bias, fingerprint, dimension = student.bias, student.fingerprint, student.dimension
+        expected = _read(student, towers)
+        del student  # three copies of a large backbone need not stand in memory at once
+        differences = _compare(folder, expected)
+        write_text(
+            folder / "README.md", student_readme(output.name, dimension, bias, differences, notes, linked=linked)
+        )
+        write_json(
+            folder / MARKER,
+            {
+                "format_version": 1,
+                "kind": "sentence-transformers",
+                "bias": bias,
+                "fingerprint": fingerprint,
+                "differences": differences,
+            },
+        )
+        size = folder_bytes(folder)
+    return ExportReport(output, "sentence-transformers", differences, size, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Towers:
+    query: TowerTokenizer
+    document: TowerTokenizer
+
+
+def _write(student: Retriever, folder: Path) -> tuple[_Towers, bool]:
+    from rabtriever.export.modules import (
+        document_layers,
+        link_weights,
+        query_layers,
+        write_backbone,
+        write_pooling,
+        write_tokenizer,
+    )
+    from rabtriever.export.tokenizer import document_tokenizer, query_tokenizer
+
+    reranker = student.reranker
+    towers = _Towers(query_tokenizer(reranker.prompt), document_tokenizer(reranker.prompt))
+    write_backbone(folder / "document_0_Transformer", reranker.backbone)
+    linked = link_weights(folder / "document_0_Transformer", folder / "query_0_Transformer")
+    write_tokenizer(folder / "document_0_Transformer", towers.document)
+    write_tokenizer(folder / "query_0_Transformer", towers.query)
+    write_pooling(folder / "1_Pooling", reranker.backbone.hidden_size)
+    types = {"query_0_Transformer": "Transformer", "document_0_Transformer": "Transformer", "1_Pooling": "Pooling"}
+    structure = {
+        "query": ["query_0_Transformer", "1_Pooling"],
+        "document": ["document_0_Transformer", "1_Pooling"],
+    }
+    routes = {
+        "query": query_layers(student.predictor, reranker.rows.direction),
+        "document": document_layers(student.predictor),
+    }
+    for route, layers in routes.items():
+        for name in _write_layers(folder, route, layers):
+            types[name] = "Dense"
+            structure[route].append(name)
+    _write_frame(folder, types, structure, towers)
+    return towers, linked
+
+
+def _write_layers(folder: Path, route: str, layers: Sequence[Layer]) -> list[str]:
+    from rabtriever.export.modules import write_dense
+
+    names = [f"{route}_{place}_Dense" for place in range(2, 2 + len(layers))]
+    for name, layer in zip(names, layers, strict=True):
+        write_dense(folder / name, layer, relu=name != names[-1])
+    return names
+
+
+def _write_frame(folder: Path, types: dict[str, str], structure: dict[str, list[str]], towers: _Towers) -> None:
+    write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": f"{_TYPES}.Router"}])
+    write_json(
+        folder / "router_config.json",
+        {
+            "types": {name: f"{_TYPES}.{kind}" for name, kind in types.items()},
+            "structure": structure,
+            # A text without a task is refused: read as the wrong part, it would be found or ranked at random.
+            "parameters": {"default_route": None, "allow_empty_key": False},
+        },
+    )
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SentenceTransformer",
+            "prompts": {"query": towers.query.prompt, "document": towers.document.prompt},
+            "default_prompt_name": None,
+            "similarity_fn_name": "dot",
+        },
+    )
+
+
+def _read(student: Retriever, towers: _Towers) -> dict[str, Probe]:
+    """What the student itself makes of the probes, text by text."""
+    prompt = student.reranker.prompt
+    limit = len(prompt.query_head) + prompt.config.max_query_tokens + len(prompt.query_tail)
+    one_end = prompt.config.query_start in (0, 1)
+    queries = [text for text in PROBES if one_end or len(prompt.query_ids(text)) < limit]
+    out = {}
+    for route, texts, tower, read, encode in (
+        ("query", queries, towers.query, prompt.query_ids, student.encode_query),
+        ("document", list(PROBES), towers.document, prompt.document_ids, student.encode_document),
+    ):
+        kept = [text for text in texts if text or not tower.empty_is_space]
+        vectors = np.concatenate([encode([text]) for text in kept])
+        out[route] = Probe(kept, [read(text) for text in kept], vectors)
+    return out
+
+
+def _compare(folder: Path, expected: dict[str, Probe]) -> dict[str, float]:
+    """Load the folder as a user would, and compare it with the student."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    query, document = expected["query"], expected["document"]
+    router: Any = model[0]
+    for route, probe in expected.items():
+        for text, ids in zip(probe.texts, probe.ids, strict=True):
+            prepared = (model.prompts[route] or "") + text
+            same_ids(route, text, router.preprocess([prepared], task=route)["input_ids"][0].tolist(), ids)
+    queries = np.asarray(model.encode_query(query.texts, batch_size=4), np.float32)
+    documents = np.asarray(model.encode_document(document.texts, batch_size=4), np.float32)
+    similarities = np.asarray(model.similarity(queries, documents), np.float32)
+    return {
+        "queries": difference("query vectors", queries, query.vectors),
+        "documents": difference("document vectors", documents, document.vectors),
+        "similarities": difference("similarities", similarities, query.vectors @ document.vectors.T),
+    }
+
+
+def _notes(towers: _Towers, student: Retriever) -> list[str]:
+    """What is not the same as in the student."""
+    config, notes = student.reranker.prompt.config, []
+    if config.query_start not in (0, 1):
+        end = "start" if towers.query.config["truncation_side"] == "right" else "end"
+        notes.append(
+            f"A query of more than {config.max_query_tokens} tokens keeps its {end} only, where Rabtriever keeps both "
+            "ends and leaves out the middle."
+        )
+    prompts = {name for name, tower in (("query", towers.query), ("document", towers.document)) if tower.prompt}
+    if prompts:
+        notes.append(
+            f"The prompts in config_sentence_transformers.json ({', '.join(sorted(prompts))}) write the space that the "
+            "template has before a text: do not replace them."
+        )
+    if towers.query.empty_is_space or towers.document.empty_is_space:
+        notes.append("An empty text is read as one space.")
+    elif prompts:
+        notes.append("A text that begins with one of the tokenizer's control tokens loses the space before it.")
+    return notes
