@@ -241,6 +241,14 @@ def test_a_stop_after_any_epoch_changes_no_bit(
     assert_equal(distill(teacher, DATA, config, tmp_path / "run", store=tmp_path, seed=3), uninterrupted(config))
 
 
+def test_a_stopped_run_goes_on_with_its_own_settings_only(teacher: Reranker, tmp_path: Path) -> None:
+    config = DistillConfig(epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        distill(teacher, DATA, config, tmp_path / "run", store=tmp_path, seed=3, progress=StopAt("student", 1))
+    with pytest.raises(InputError, match="kl_weight was 1.0 and is now 2.0"):
+        distill(teacher, DATA, DistillConfig(epochs=3, kl_weight=2.0), tmp_path / "run", store=tmp_path, seed=3)
+
+
 @pytest.mark.parametrize("batch", [1, 4, 8, 14])
 @CONFIGS
 def test_a_stop_within_an_epoch_changes_no_bit(
@@ -302,6 +310,7 @@ def test_a_full_disk_keeps_the_epoch_before(
 def test_a_state_of_another_predictor_is_refused(teacher: Reranker, store: Path, tmp_path: Path) -> None:
     distill(teacher, DATA, DROPOUT, tmp_path, store=store)
     for predictor in (PredictorConfig(), PredictorConfig(rank=4, width=16)):
+        (tmp_path / "run.json").unlink(missing_ok=True)  # as if an earlier version had written the folder
         with pytest.raises(MismatchError, match="state of other parameters"):
             distill(teacher, DATA, DROPOUT.model_copy(update={"predictor": predictor}), tmp_path, store=store)
 

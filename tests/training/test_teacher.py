@@ -368,6 +368,17 @@ def test_a_stop_at_any_step_changes_no_bit(
     assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
 
 
+def test_a_stopped_training_goes_on_with_its_own_settings_only(new_teacher: NewTeacher, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        new_teacher().fit(DATA, LORA, tmp_path, seed=7, progress=StopAt("teacher", 2))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(InputError, match=r"learning_rate was .* and is now 0\.5"):
+        new_teacher().fit(DATA, LORA.model_copy(update={"learning_rate": 0.5}), tmp_path, seed=7)
+    with pytest.raises(InputError, match="seed was 7 and is now 8"):
+        new_teacher().fit(DATA, LORA, tmp_path, seed=8)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 def test_a_stop_changes_no_bit_of_a_mined_training(new_teacher: NewTeacher, uninterrupted: Any, tmp_path: Path) -> None:
     config = LORA.model_copy(update={"candidates": "mined:1"})
     for stop in (2, 6, 8):  # within the first epoch, at its end, within the second
@@ -470,6 +481,7 @@ def test_a_state_of_other_parameters_is_refused(new_teacher: NewTeacher, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         new_teacher().fit(DATA, LORA, tmp_path, progress=StopAt("teacher", 2))
     for other in (FULL, LORA.model_copy(update={"lora": LoraConfig(rank=2)})):
+        (tmp_path / "run.json").unlink(missing_ok=True)  # as if an earlier version had written the folder
         with pytest.raises(MismatchError, match="state of other parameters"):
             new_teacher().fit(DATA, other, tmp_path)
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rabtriever.cli.options import Config, DatasetName, Json, Seed, Set, load_dataset, read_settings, train_config
 from rabtriever.cli.output import session
 from rabtriever.progress import format_duration
-
-if TYPE_CHECKING:
-    from rabtriever.data import Dataset
-    from rabtriever.reranker import Reranker
-    from rabtriever.training.config import TrainConfig
 
 __all__ = ["distill", "train"]
 
@@ -93,8 +88,7 @@ def distill(
 
         with training_lock(runs):
             judge = Reranker.from_pretrained(teacher, dtype=settings.dtype)
-            state = runs / _identity(judge, data, settings)
-            student = run(judge, data, settings.distill, state, seed=settings.seed, progress=out.progress)
+            student = run(judge, data, settings.distill, runs / "student", seed=settings.seed, progress=out.progress)
             student.save_pretrained(output)
         shutil.rmtree(runs, ignore_errors=True)
         report = student.training["distill"]
@@ -104,14 +98,6 @@ def distill(
 
 def _kept(output: Path) -> str:
     return f"stopped; what was trained so far is kept in {output}, and the same command again goes on from there"
-
-
-def _identity(teacher: Reranker, data: Dataset, settings: TrainConfig) -> str:
-    """A name for the state of this very run: with other settings, another teacher or other data it is not resumed."""
-    from hashlib import sha256
-
-    parts = (teacher.fingerprint, data.fingerprint, settings.seed, settings.distill.model_dump_json())
-    return f"student-{sha256(repr(parts).encode()).hexdigest()[:12]}"
 
 
 def _line(name: str, report: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from rabtriever.training.candidates import training_queries
 from rabtriever.training.config import DistillConfig
 from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.predictor_loop import PredictorLoop
+from rabtriever.training.run_settings import check_settings
 from rabtriever.training.teacher_outputs import TeacherOutputs
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def distill(
         The student, not yet saved.
 
     Raises:
-        InputError: If the dataset has no training queries, or the loss stops being a number.
+        InputError: If the dataset has no training queries, ``output`` holds a run with other settings, or the loss
+            stops being a number.
 
     Example:
         >>> student = distill(teacher, Dataset.load("saycan"))       # doctest: +SKIP
@@ -68,6 +70,14 @@ def distill(
             "mse_weight, kl_weight and ranking_weight are all 0: nothing to learn from", hint="set one of them above 0"
         )
     begin = time.perf_counter()
+    if output is not None:
+        settings = {
+            "config": config.model_dump(mode="json"),
+            "seed": seed,
+            "data": dataset.fingerprint,
+            "teacher": teacher.fingerprint,
+        }
+        check_settings(Path(output), settings)
     with TemporaryDirectory() as scratch:
         outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)
         queries = training_queries(dataset, "train", config.max_queries, seed) + _unjudged(dataset, config, seed)

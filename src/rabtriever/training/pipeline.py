@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever.artifacts import is_artifact
-from rabtriever.errors import InputError
-from rabtriever.files import check_replaceable, read_json, write_json
+from rabtriever.files import check_replaceable
 from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.config import TrainConfig
 from rabtriever.training.distill import distill
 from rabtriever.training.lock import training_lock
+from rabtriever.training.run_settings import check_settings
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset
@@ -78,7 +78,9 @@ def train(
     check_replaceable(output, keep=("teacher", _RUNS))
     runs = output / _RUNS
     with training_lock(runs):
-        _check_run(runs, dataset, config, budget)
+        bound = asdict(budget) if budget else {}
+        settings = {"config": config.model_dump(mode="json"), "data": dataset.fingerprint, "budget": bound}
+        check_settings(runs, settings, shown=output)
         if is_artifact(output):
             from rabtriever.retriever import Retriever
 
@@ -111,30 +113,3 @@ def _teacher(dataset: Dataset, runs: Path, config: TrainConfig, budget: Budget |
     teacher.fit(dataset, config.teacher, runs / "teacher-state", seed=config.seed, budget=budget, progress=progress)
     teacher.save_pretrained(folder)
     return teacher
-
-
-def _check_run(runs: Path, dataset: Dataset, config: TrainConfig, budget: Budget | None) -> None:
-    """Remember the run's settings, or refuse to go on with others."""
-    bound = {} if budget is None else {"seconds": budget.seconds, "tokens": budget.tokens}
-    settings = {"config": config.model_dump(mode="json"), "data": dataset.fingerprint, "budget": bound}
-    path = runs / "run.json"
-    if not path.exists():
-        write_json(path, settings)
-        return
-    before, now = _flat(read_json(path)), _flat(settings)
-    odd = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if odd:
-        key = odd[0]
-        raise InputError(
-            f"{runs.parent} holds a run with other settings: {key} was {before.get(key)!r} and is now {now.get(key)!r}",
-            hint="repeat the former settings to go on, or choose another output folder",
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    out: dict[str, Any] = {}
-    for key, inner in value.items():
-        out.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key).removeprefix("config")))
-    return {key.removeprefix("config."): inner for key, inner in out.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.candidates import draw, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Pair, Plan
+from rabtriever.training.run_settings import check_settings
 from rabtriever.training.trained_weights import TrainedWeights
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def fit(
         What was done: steps, pairs, tokens, seconds, dev MRR, and the configuration.
 
     Raises:
-        InputError: If the dataset has no training queries, or the loss stops being a number.
+        InputError: If the dataset has no training queries, ``output`` holds a training with other settings, or the
+            loss stops being a number.
         KeyboardInterrupt: After a checkpoint has been written.
 
     Whatever is raised, the teacher is then as it was before.
@@ -66,6 +69,8 @@ def fit(
     with TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         queries = training_queries(dataset, "train", config.max_queries, seed)
+        if output is not None:
+            check_settings(output, _settings(teacher, dataset, config, seed, budget))
         trained = TrainedWeights(teacher.backbone, config, seed)
         try:
             plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output)
@@ -77,6 +82,19 @@ def fit(
     trained.settle(teacher)
     teacher.training["teacher"] = {**report, "config": config.model_dump(), "seed": seed, "data": dataset.fingerprint}
     return report
+
+
+def _settings(
+    teacher: Reranker, dataset: Dataset, config: TeacherConfig, seed: int, budget: Budget | None
+) -> dict[str, Any]:
+    """All that decides what a training makes."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "budget": asdict(budget) if budget else {},
+        "data": dataset.fingerprint,
+        "model": teacher.fingerprint,
+    }
 
 
 def _pair_ids(teacher: Reranker, pairs: list[Pair]) -> list[list[int]]:
