@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rabtriever import __version__
-from rabtriever.cli import demo, evaluate, export, info, search, train
+from rabtriever.cli import demo, evaluate, export, index, index_keep, info, search, train
 from rabtriever.cli.failures import describe
 from rabtriever.cli.output import to_json, write
 
@@ -46,12 +46,24 @@ def _root(
 for panel, verbs in {
     "Start": (demo.demo,),
     "Learn": (train.train, train.distill, evaluate.evaluate),
-    "Search": (search.index, search.search, search.rerank),
+    "Search": (index.index, search.search, search.rerank),
+    "Keep an index": (
+        index_keep.get,
+        index_keep.list_documents,
+        index_keep.delete,
+        index_keep.check,
+        index_keep.repair,
+        index_keep.versions,
+        index_keep.restore,
+        index_keep.compact,
+        index_keep.accelerate,
+        index_keep.reindex,
+    ),
     "Take along": (export.export,),
     "Look": (info.info,),
 }.items():
     for verb in verbs:
-        app.command(rich_help_panel=panel)(verb)
+        app.command(verb.__name__.partition("_")[0], rich_help_panel=panel)(verb)
 
 
 def run(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""``index``, ``search`` and ``rerank``: put documents into an index, and find the right ones."""
+"""``search`` and ``rerank``: find the right documents in an index or in a file."""
 
 from __future__ import annotations
 
@@ -10,49 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rabtriever.cli.options import Json, load_dataset
+from rabtriever.cli.options import Json
 from rabtriever.cli.output import one_line, session
 
 if TYPE_CHECKING:
     from rabtriever.data import Document
     from rabtriever.index import Hit
 
-__all__ = ["hit_lines", "index", "rerank", "search"]
-
-
-def index(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
-    corpus: Annotated[
-        list[str],
-        typer.Argument(metavar="CORPUS", help="Files (.jsonl, .csv, .tsv, .txt), dataset folders, or 'example'."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="INDEX", help="The index: new, or brought up to date.")
-    ],
-    json: Json = False,
-) -> None:
-    """Make an index of documents, or bring one up to date: only new and changed documents are encoded."""
-    kept = f"stopped; the documents stored so far are kept in {output}, and the same command again goes on from there"
-    with session(json, interrupted=kept) as out:
-        documents = Corpus(corpus)  # read and checked before a model is loaded
-        from rabtriever.index import Index
-        from rabtriever.retriever import Retriever
-
-        student = Retriever.from_pretrained(model)
-        target = Index.create(output, student, exist_ok=True)
-        counts = target.add(documents, progress=out.progress)
-        payload = {
-            "index": output,
-            "documents": target.count,
-            "added": counts.added,
-            "updated": counts.updated,
-            "unchanged": counts.unchanged,
-        }
-        text = (
-            f"{output}: {target.count:,} documents"
-            f" ({counts.added:,} added, {counts.updated:,} updated, {counts.unchanged:,} unchanged)"
-        )
-        out.emit(payload, text)
+__all__ = ["hit_lines", "rerank", "search"]
 
 
 def search(
@@ -63,30 +28,34 @@ def search(
     filter: Annotated[
         str | None, typer.Option(metavar="EXPR", help="Which documents take part, as in \"room = 'kitchen'\".")
     ] = None,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Fuse the student's ranks with those of BM25.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Show only hits of at least this probability.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Answer a query from an index."""
     with session(json) as out:
         from rabtriever.index import Index
 
-        hits = Index.open(index).search(query, k, rerank=rerank, filter=filter)
+        hits = Index.open(index).search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, threshold=threshold)
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
 
 
 def rerank(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A trained model's folder, or a base model.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What is to be answered.")],
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Documents (.jsonl, .csv, .tsv, .txt); '-' reads lines from stdin.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Documents (as for index); '-' reads lines from stdin.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many to show; all when left out.")] = None,
     json: Json = False,
 ) -> None:
     """Order a file's documents by how well they answer a query, the teacher reading each one with it."""
     with session(json) as out:
-        documents = list(_lines_of_stdin() if str(file) == "-" else Corpus([str(file)]))
         from rabtriever.errors import InputError
         from rabtriever.index import Hit
+        from rabtriever.index.corpus import Corpus
+
+        documents = list(_lines_of_stdin() if str(file) == "-" else Corpus([str(file)]))
         from rabtriever.reranker import Reranker
 
         if not query.strip():
@@ -96,43 +65,6 @@ def rerank(
         ranked = sorted(zip(documents, map(float, scores), strict=True), key=lambda found: -found[1])[:k]
         hits = [replace(Hit.of(document, score), stage="teacher") for document, score in ranked]
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
-
-
-class Corpus:
-    """The documents of several files, checked once from end to end and then read again as they are needed.
-
-    Args:
-        names: Files, dataset folders, or ``example``.
-
-    Raises:
-        DataError: If a file is missing or malformed, or two documents have the same id.
-
-    Example:
-        >>> len(Corpus(["example"])) > 60
-        True
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        from rabtriever.errors import DataError
-
-        self._names = names
-        seen: dict[str, str] = {}
-        for name in names:
-            for document in _read(name):
-                if document.id in seen:
-                    raise DataError(
-                        f"{name}: the id {document.id!r} is in {seen[document.id]} already",
-                        hint="give every document an id of its own (a .txt file's lines are numbered: use .jsonl)",
-                    )
-                seen[document.id] = name
-        self._length = len(seen)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Document]:
-        for name in self._names:
-            yield from _read(name)
 
 
 def hit_lines(hits: Sequence[Hit], width: int = 100) -> str:
@@ -151,18 +83,6 @@ def hit_lines(hits: Sequence[Hit], width: int = 100) -> str:
         + one_line(f"{hit.title}: {hit.text}" if hit.title else hit.text, width)
         for place, hit in enumerate(hits, start=1)
     )
-
-
-def _read(name: str) -> Iterator[Document]:
-    from rabtriever.data import read_documents
-    from rabtriever.errors import DataError
-
-    if name == "example":
-        return iter(load_dataset(name).corpus.values())
-    path = Path(name)
-    if not path.exists():
-        raise DataError(f"{name} does not exist", hint="check the path")
-    return read_documents(path / "corpus.jsonl" if path.is_dir() else path)
 
 
 def _lines_of_stdin() -> Iterator[Document]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rabtriever.errors import InputError
+from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.files import atomic_folder
 from rabtriever.index import cache, maintenance, repair, searching, writing
 from rabtriever.index.description import Description
@@ -99,10 +100,8 @@ class Index(Reader):
             InputError: The disk is full, or another process keeps writing.
         """
         size, ahead = whole_number("batch_size", batch_size), whole_number("window", window)
-        try:
+        with self._refreshing():
             return writing.add(self._store, self._encoding, documents, batch_size=size, window=ahead, progress=progress)
-        finally:
-            self.refresh()
 
     def upsert(self, documents: Iterable[DocumentLike]) -> Counts:
         """Do what :meth:`add` does in a single commit: all of the documents are stored, or none.
@@ -111,10 +110,8 @@ class Index(Reader):
             DataError: A document is malformed, two have the same id, or a vector is not finite.
             InputError: The disk is full, or another process keeps writing.
         """
-        try:
+        with self._refreshing():
             return writing.upsert(self._store, self._encoding, documents)
-        finally:
-            self.refresh()
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete documents (an id, or several) in one commit, and return how many there were; others are passed over.
@@ -197,3 +194,14 @@ class Index(Reader):
     @property
     def _encoding(self) -> writing.Encoding:
         return writing.Encoding(lambda: self.student, self.description.dimension, self.description.passages)
+
+    @contextmanager
+    def _refreshing(self) -> Iterator[None]:
+        """Read the newest version after a write, also after one that ended early."""
+        try:
+            yield
+        except BaseException:
+            with suppress(RabtrieverError):  # the first error is the one to tell
+                self.refresh()
+            raise
+        self.refresh()

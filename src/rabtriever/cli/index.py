@@ -1,0 +1,81 @@
+"""``index``: put documents into an index, or bring one up to date."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rabtriever.cli.options import Json
+from rabtriever.cli.output import session
+
+__all__ = ["OnError", "index"]
+
+_WINDOW = 16
+_ACCELERATE_FROM = 20_000
+"""Documents from which a cache is worth its disk: below, a plain pass over the vectors takes milliseconds."""
+
+
+class OnError(StrEnum):
+    """What to do at a bad line."""
+
+    STOP = "stop"
+    SKIP = "skip"
+
+
+def index(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS",
+            help="Files (.jsonl, .csv, .tsv, .txt, .parquet), dataset folders, folders of text files, or 'example'.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="INDEX", help="The index: new, or brought up to date.")
+    ],
+    on_error: Annotated[
+        OnError, typer.Option(help="At a bad line: stop before anything is written, or skip it and write it down.")
+    ] = OnError.STOP,
+    passages: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=20, help="Cut documents of more than N characters into passages that overlap."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make an index of documents, or bring one up to date: only new and changed documents are encoded."""
+    kept = f"stopped; the documents stored so far are kept in {output}, and the same command again goes on from there"
+    with session(json, interrupted=kept) as out:
+        from rabtriever.index.corpus import Corpus
+
+        documents = Corpus(corpus, on_error.value)  # read and checked before a model is loaded
+        from rabtriever.index import Index, Passages
+        from rabtriever.retriever import Retriever
+
+        how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
+        target = Index.create(output, Retriever.from_pretrained(model), exist_ok=True, passages=how)
+        counts = target.add(documents, window=_WINDOW, progress=out.progress)
+        if target.count >= _ACCELERATE_FROM:
+            out.progress.say("building the cache")
+            target.accelerate()
+        payload = {
+            "index": output,
+            "documents": target.count,
+            "added": counts.added,
+            "updated": counts.updated,
+            "unchanged": counts.unchanged,
+            "skipped": len(documents.skipped),
+        }
+        text = (
+            f"{output}: {target.count:,} documents"
+            f" ({counts.added:,} added, {counts.updated:,} updated, {counts.unchanged:,} unchanged)"
+        )
+        if documents.skipped:
+            place = output / "skipped.jsonl"
+            documents.write_skipped(place)
+            payload["skipped_in"] = place
+            text += f"\n{len(documents.skipped):,} skipped: see {place}"
+        out.emit(payload, text)

@@ -1,0 +1,115 @@
+"""The verbs of an index, with a model that is none: the index never asks what makes its vectors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cli.runner import Cli
+from index.doubles import HashingStudent
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("model", "other"):
+        (tmp_path / name).mkdir()
+
+    def from_pretrained(path: Path, **_: object) -> HashingStudent:
+        return HashingStudent(path=str(path), fingerprint=f"student {Path(path).name}")
+
+    retriever = SimpleNamespace(Retriever=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "rabtriever.retriever", retriever)
+    file = tmp_path / "skills.jsonl"
+    lines = [f'{{"id": "d{i}", "text": "skill number {i}", "n": {i}}}' for i in range(30)]
+    file.write_text("\n".join([*lines[:20], "oops", *lines[20:]]) + "\n")
+    return file
+
+
+@pytest.fixture
+def index(cli: Cli, corpus: Path, tmp_path: Path) -> Path:
+    ran = cli("index", tmp_path / "model", corpus, "-o", tmp_path / "index", "--on-error", "skip", "--json")
+    assert (ran.code, ran.json["added"], ran.json["skipped"]) == (0, 30, 1)
+    assert "skills.jsonl:21" in Path(ran.json["skipped_in"]).read_text()
+    return tmp_path / "index"
+
+
+def test_a_bad_line_stops_before_anything_is_written(cli: Cli, corpus: Path, tmp_path: Path) -> None:
+    ran = cli("index", tmp_path / "model", corpus, "-o", tmp_path / "index", "--json")
+    assert (ran.code, ran.error["code"]) == (2, "bad_data")
+    assert "skills.jsonl:21" in ran.error["message"]
+    assert not (tmp_path / "index").exists()
+
+
+def test_documents_are_listed_shown_and_deleted(cli: Cli, index: Path) -> None:
+    listed = cli("list", index, "--filter", "n < 3", "--json").json
+    assert (listed["total"], [found["id"] for found in listed["documents"]]) == (30, ["d0", "d1", "d2"])
+    assert cli("list", index, "--start", "29").out == "d9  skill number 9\n"  # long ones were written first
+    assert cli("list", index, "--limit", "0").out == "no documents\n"
+    shown = cli("get", index, "d3", "d4", "--json").json["documents"]
+    assert shown[0] == {"id": "d3", "title": "", "text": "skill number 3", "metadata": {"n": 3}}
+    assert cli("get", index, "d3").out == "d3\nskill number 3\n"
+    assert cli("delete", index, "d3", "nobody", "--json").json == {"deleted": 1, "documents": 29}
+    missing = cli("get", index, "d3", "--json")
+    assert (missing.code, "no document has the id 'd3'" in missing.error["message"]) == (2, True)
+
+
+def test_search_takes_words_and_a_threshold(cli: Cli, index: Path) -> None:
+    hits = cli("search", index, "17", "--hybrid", "--json").json["hits"]
+    assert "d17" in [hit["id"] for hit in hits]
+    assert all(
+        hit["probability"] >= 0.5 for hit in cli("search", index, "q", "--threshold", "0.5", "--json").json["hits"]
+    )
+    assert cli("search", index, "q", "--threshold", "2", "--json").code == 2
+
+
+def test_versions_come_back_and_compaction_forgets_them(cli: Cli, index: Path) -> None:
+    before = cli("versions", index, "--json").json["versions"]
+    cli("delete", index, "d1")
+    restored = cli("restore", index, str(before[-1]["number"]), "--json").json
+    assert restored["documents"] == 30
+    assert len(cli("versions", index).out.splitlines()) == len(before) + 2
+    compacted = cli("compact", index, "--json").json
+    assert compacted["versions"] == 1
+    assert "version(s) kept" in cli("compact", index).out
+    gone = cli("restore", index, str(before[-1]["number"]), "--json")
+    assert (gone.code, "has no version" in gone.error["message"]) == (2, True)
+
+
+def test_damage_is_named_and_mended(cli: Cli, index: Path) -> None:
+    assert cli("check", index, "--json").json == {"clean": True, "documents": 30, "version": 3, "cache": "none"}
+    assert "nothing is wrong" in cli("check", index).out
+    (file,) = (index / "documents.lance" / "data").iterdir()
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"skill number 7", b"skull number 7"))
+    damaged = cli("check", index, "--json")
+    assert (damaged.code, damaged.error["code"]) == (2, "damaged")
+    assert "'d7' is damaged" in damaged.error["message"]
+    repaired = cli("repair", index, "--json").json
+    assert (repaired["removed"], repaired["encoded"], repaired["versions_left_behind"]) == (["d7"], [], 0)
+    assert cli("check", index).code == 0
+    assert "0 encoded again, 0 taken out" in cli("repair", index).out
+
+
+def test_the_cache_and_another_model(cli: Cli, index: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    assert cli("accelerate", index, "--json").json["documents"] == 30
+    assert "cached" in cli("accelerate", index).out
+    assert cli("check", index, "--json").json["cache"] == "ready"
+    moved = cli("reindex", index, tmp_path / "other", "--json")
+    assert moved.json == {"index": str(index), "documents": 30}
+    assert cli("search", index, "q", "-k", "30", "--json").json["hits"] != []
+    refused = cli("reindex", index, tmp_path / "other", "--json")
+    assert (refused.code, "already" in refused.error["message"]) == (2, True)
+
+
+def test_passages_are_settled_when_an_index_is_made(cli: Cli, tmp_path: Path, corpus: Path) -> None:
+    long = tmp_path / "long.txt"
+    long.write_text("word " * 100)
+    arguments = ["index", tmp_path / "model", long, "-o", tmp_path / "passages"]
+    assert cli(*arguments, "--passages", "50").code == 0
+    assert cli(*arguments).code == 0
+    other = cli(*arguments, "--passages", "60", "--json")
+    assert (other.code, "cuts documents into passages otherwise" in other.error["message"]) == (2, True)

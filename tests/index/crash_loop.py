@@ -1,0 +1,132 @@
+"""Kill a process at random moments of writing, again and again, and see that nothing acknowledged is lost.
+
+    python tests/index/crash_loop.py --rounds 1000
+
+Each round starts a process that adds, upserts, deletes, compacts and builds the cache at random, and says before each
+step what it is about to do and after it that it is done. It is killed (SIGKILL) some time later. Then the index must
+hold exactly what was acknowledged, and of the step under way whole batches or nothing; ``check`` must be clean, and
+every document must be found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from index.doubles import HashingStudent
+from rabtriever.data import Document
+from rabtriever.index import Index
+
+_BATCH = 10
+_KINDS = ["add", "add", "upsert", "upsert", "delete", "compact", "accelerate"]
+_LONGEST = 1.5
+"""Seconds from the first step to the last moment at which a process is killed."""
+
+State = dict[str, str]
+
+
+def _draw(rng: random.Random) -> dict[str, Any]:
+    ids = rng.sample(range(200), rng.randint(1, 40))
+    return {"kind": rng.choice(_KINDS), "ids": ids, "salt": rng.randint(0, 3)}
+
+
+def _documents(step: dict[str, Any], ids: list[int]) -> list[Document]:
+    return [Document(f"k{i}", f"text {i} {step['salt']}") for i in ids]
+
+
+def work(folder: Path, seed: int) -> None:
+    """Write for ever; told to nobody but the parent, line by line."""
+    rng, index = random.Random(seed), Index.open(folder, HashingStudent())
+    while True:
+        step = _draw(rng)
+        print(json.dumps({"begin": step}), flush=True)
+        kind, documents = step["kind"], _documents(step, step["ids"])
+        if kind == "add":
+            index.add(documents, batch_size=_BATCH)
+        elif kind == "upsert":
+            index.upsert(documents)
+        elif kind == "delete":
+            index.delete([document.id for document in documents])
+        elif kind == "compact":
+            index.compact()
+        else:
+            index.accelerate()
+        print(json.dumps({"done": step}), flush=True)
+
+
+def after(state: State, step: dict[str, Any]) -> list[State]:
+    """Every state that a step may be left in, the last of them when it is done."""
+    documents = _documents(step, step["ids"])
+    states = [state]
+    if step["kind"] == "delete":
+        gone = {document.id for document in documents}
+        states.append({id: text for id, text in state.items() if id not in gone})
+    elif step["kind"] == "upsert":
+        states.append(state | {document.id: document.text for document in documents})
+    elif step["kind"] == "add":
+        for start in range(0, len(documents), _BATCH):
+            batch = documents[start : start + _BATCH]
+            states.append(states[-1] | {document.id: document.text for document in batch})
+    return states
+
+
+def one_round(folder: Path, state: State, seed: int) -> tuple[State, str]:
+    """Start, kill, look; return what the index holds, and what it was killed at.
+
+    Raises:
+        AssertionError: Something was lost, is half there, or is not found.
+    """
+    command = [sys.executable, __file__, "--work", str(folder), "--seed", str(seed)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    time.sleep(random.Random(seed).random() * _LONGEST)
+    process.kill()
+    rest, problems = process.communicate()
+    lines += rest.split("\n")[:-1]
+    assert process.returncode == -9, problems
+    possible, kind = [state], "nothing"
+    for line in map(json.loads, lines):
+        if "begin" in line:
+            possible, kind = after(possible[-1], line["begin"]), line["begin"]["kind"]
+        else:
+            possible = possible[-1:]
+    index = Index.open(folder, HashingStudent())
+    found = {document.id: document.text for document in index.documents()}
+    assert found in possible, f"killed at {kind}: {len(found)} documents, {len(possible[-1])} expected"
+    report = index.check()
+    assert report.clean, report.problems
+    assert {hit.id for hit in index.search("q", k=len(found) + 1)} == set(found)
+    return found, kind
+
+
+def main() -> None:
+    """Run rounds until there were enough."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        work(arguments.work, arguments.seed)
+    killed: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        state: State = {}
+        Index.create(Path(folder) / "index", HashingStudent())
+        for number in range(arguments.rounds):
+            state, kind = one_round(Path(folder) / "index", state, arguments.seed + number)
+            killed[kind] = killed.get(kind, 0) + 1
+            print(f"{number + 1} kills, {len(state)} documents; killed at {killed}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
