@@ -15,7 +15,18 @@ from rabtriever.cli.output import session
 
 __all__ = ["info"]
 
-_PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "lancedb", "pyarrow", "peft", "bm25s", "faiss-cpu")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "lancedb",
+    "pyarrow",
+    "peft",
+    "bm25s",
+    "faiss-cpu",
+)
 
 _FEATURES = ("avx", "amx", "bf16", "fp16", "i8mm", "neon", "sve")
 """What the processor multiplies fast, and so decides ``dtype`` and speed."""

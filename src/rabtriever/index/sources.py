@@ -64,7 +64,7 @@ def read_source(path: Path) -> Iterator[Found]:
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "skills.jsonl"
-        >>> _ = file.write_text('{"id": "d1", "text": "find a sponge"}\\noops\\n')
+        >>> _ = file.write_text('{"id": "d1", "text": "find a sponge"}\noops\n')
         >>> [type(found.result).__name__ for found in read_source(file)]
         ['Document', 'DataError']
     """
