@@ -77,7 +77,7 @@ def lance_errors(verb: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        panic = type(error).__name__ == "PanicException"  # of Rust; not derived from Exception
+        panic = type(error).__name__ in ("PanicException", "RustPanic")  # the first is not derived from Exception
         if not panic and not isinstance(error, (RuntimeError, OSError, ValueError, ArithmeticError)):
             raise
         # Without the places in Lance's own source that it appends.
