@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rabtriever import Reranker, Retriever
+from rabtriever.export import export_sentence_transformers
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import PromptConfig
 from toy_data import NEEDS, TOOLS
@@ -38,3 +39,16 @@ def student_folder(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.Te
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(student_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Exports such a student, once a session, to be used and not to be changed."""
+
+    @cache
+    def export(family: str = "llama", **options: Any) -> Path:
+        path = tmp_path_factory.mktemp("exported") / "out"
+        export_sentence_transformers(student_folder(family, **options), path)
+        return path
+
+    return export

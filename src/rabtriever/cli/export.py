@@ -10,6 +10,7 @@ import typer
 
 from rabtriever.cli.options import Json
 from rabtriever.cli.output import session
+from rabtriever.files import human_bytes
 
 __all__ = ["Format", "export"]
 
@@ -19,23 +20,31 @@ class Format(StrEnum):
 
     SENTENCE_TRANSFORMERS = "sentence-transformers"
     CROSS_ENCODER = "cross-encoder"
+    PARQUET = "parquet"
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; a former export is replaced.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A model's folder; for parquet, an index's.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="What to write; a former export is replaced.")],
     to: Annotated[
         Format,
-        typer.Option("--to", help="The student for SentenceTransformer, or the teacher for CrossEncoder."),
+        typer.Option(
+            "--to", help="A student for SentenceTransformer, its teacher for CrossEncoder, or an index's vectors."
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Write a model for use without this package, and check that it gives the same numbers there."""
+    """Write a model or an index for use without this package; a model is checked to give the same numbers there."""
     with session(json) as out:
-        from rabtriever.export import export_cross_encoder, export_sentence_transformers
+        from rabtriever.export import export_cross_encoder, export_parquet, export_sentence_transformers
 
-        make = export_sentence_transformers if to is Format.SENTENCE_TRANSFORMERS else export_cross_encoder
-        report = make(source, output)
-        measured = ", ".join(f"{what} {worst:.1e}" for what, worst in report.differences.items())
-        lines = [f"{output}: {to.value}; largest difference, of the largest number: {measured}", *report.notes]
-        out.emit(report.as_dict(), "\n".join(lines))
+        if to is Format.PARQUET:
+            report = export_parquet(source, output, out.progress)
+        else:
+            make = export_sentence_transformers if to is Format.SENTENCE_TRANSFORMERS else export_cross_encoder
+            report = make(source, output)
+        lines = [f"{output}: {to.value}, {human_bytes(report.bytes)}"]
+        if report.differences:
+            measured = ", ".join(f"{what} {worst:.1e}" for what, worst in report.differences.items())
+            lines.append(f"largest difference, of the largest number: {measured}")
+        out.emit(report.as_dict(), "\n".join([*lines, *report.notes]))

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from rabtriever.export.cross_encoder import export_cross_encoder
+from rabtriever.export.parquet import export_parquet
 from rabtriever.export.report import ExportReport
 from rabtriever.export.sentence_transformers import export_sentence_transformers
 
-__all__ = ["ExportReport", "export_cross_encoder", "export_sentence_transformers"]
+__all__ = ["ExportReport", "export_cross_encoder", "export_parquet", "export_sentence_transformers"]
