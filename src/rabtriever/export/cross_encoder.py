@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export_cross_encoder"]
 
-_TYPES = "sentence_transformers.models"
-
 
 def export_cross_encoder(model: str | Path, output: str | Path) -> ExportReport:
     """Write a teacher so that sentence-transformers gives the same log-odds.
@@ -89,20 +87,21 @@ def export_cross_encoder(model: str | Path, output: str | Path) -> ExportReport:
 def _write(teacher: Reranker, folder: Path) -> None:
     import torch
 
-    from rabtriever.export.modules import write_backbone, write_dense, write_pooling, write_tokenizer
+    from rabtriever.export.modules import TYPES, write_backbone, write_dense, write_pooling, write_tokenizer
     from rabtriever.export.tokenizer import pair_tokenizer
 
     tokenizer = pair_tokenizer(teacher.prompt)
-    write_backbone(folder, teacher.backbone)
-    write_tokenizer(folder, tokenizer)
+    # Not at the top: a version that does not know these modules would load it as a classifier with a random head.
+    write_backbone(folder / "0_Transformer", teacher.backbone)
+    write_tokenizer(folder / "0_Transformer", tokenizer)
     write_pooling(folder / "1_Pooling", teacher.backbone.hidden_size)
     layer = teacher.rows.direction[None], torch.tensor([teacher.rows.offset])
     write_dense(folder / "2_Dense", layer, output="scores")
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
+    modules = [("0_Transformer", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
     write_json(
         folder / "modules.json",
         [
-            {"idx": place, "name": str(place), "path": path, "type": f"{_TYPES}.{kind}"}
+            {"idx": place, "name": str(place), "path": path, "type": TYPES[kind]}
             for place, (path, kind) in enumerate(modules)
         ],
     )

@@ -1,6 +1,7 @@
 """The parts of an exported folder, each a sub-folder that sentence-transformers reads: backbone, pooling, dense layers.
 
-The files are written in the oldest layout that all versions since 5.2 read.
+The files are in the layout of version 5.7. Versions before 5.4 would read a text otherwise without saying so; the
+modules carry the names that they have since then, so that an older version finds no such module and stops.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rabtriever.predictor import Predictor
 
 __all__ = [
+    "TYPES",
     "Layer",
     "document_layers",
     "link_weights",
@@ -32,6 +34,14 @@ __all__ = [
     "write_pooling",
     "write_tokenizer",
 ]
+
+TYPES = {
+    "Router": "sentence_transformers.base.modules.router.Router",
+    "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
+    "Dense": "sentence_transformers.base.modules.dense.Dense",
+    "Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+}
+"""Where the library has the modules."""
 
 Layer = tuple[Tensor, Tensor]
 """A linear layer's weight ``(out, in)`` and bias ``(out,)``."""
@@ -136,14 +146,7 @@ def write_pooling(folder: Path, hidden_size: int) -> None:
     Raises:
         InputError: If the disk is full.
     """
-    settings = {
-        "word_embedding_dimension": hidden_size,
-        "pooling_mode_cls_token": False,
-        "pooling_mode_mean_tokens": False,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_lasttoken": True,
-        "include_prompt": True,
-    }
+    settings = {"embedding_dimension": hidden_size, "pooling_mode": "lasttoken", "include_prompt": True}
     write_json(folder / "config.json", settings)
 
 

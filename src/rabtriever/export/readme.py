@@ -13,7 +13,8 @@ __all__ = ["student_readme", "teacher_readme"]
 _STUDENT = """# {name}
 
 A student of a language model that reads document and query together, as a
-[sentence-transformers](https://www.sbert.net) model. It needs neither Rabtriever nor remote code.
+[sentence-transformers](https://www.sbert.net) model, for version 5.7 or newer. It needs neither Rabtriever nor remote
+code.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -49,7 +50,7 @@ query.model = document.model
 _TEACHER = """# {name}
 
 A language model that reads document and query together, as a cross-encoder of
-[sentence-transformers](https://www.sbert.net). It needs neither Rabtriever nor remote code.
+[sentence-transformers](https://www.sbert.net), for version 5.7 or newer. It needs neither Rabtriever nor remote code.
 
 ```python
 from sentence_transformers import CrossEncoder

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export_sentence_transformers"]
 
-_TYPES = "sentence_transformers.models"
-
 
 def export_sentence_transformers(model: str | Path, output: str | Path) -> ExportReport:
     """Write a trained student so that sentence-transformers gives the same vectors.
@@ -146,11 +144,13 @@ def _write_layers(folder: Path, route: str, layers: Sequence[Layer]) -> list[str
 
 
 def _write_frame(folder: Path, types: dict[str, str], structure: dict[str, list[str]], towers: _Towers) -> None:
-    write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": f"{_TYPES}.Router"}])
+    from rabtriever.export.modules import TYPES
+
+    write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": TYPES["Router"]}])
     write_json(
         folder / "router_config.json",
         {
-            "types": {name: f"{_TYPES}.{kind}" for name, kind in types.items()},
+            "types": {name: TYPES[kind] for name, kind in types.items()},
             "structure": structure,
             # A text without a task is refused: read as the wrong part, it would be found or ranked at random.
             "parameters": {"default_route": None, "allow_empty_key": False},
