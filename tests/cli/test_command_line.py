@@ -13,7 +13,7 @@ import rabtriever
 from cli.runner import Cli
 from rabtriever.data import Dataset
 
-VERBS = ["demo", "distill", "evaluate", "index", "info", "rerank", "search", "train"]
+VERBS = ["demo", "distill", "evaluate", "export", "index", "info", "rerank", "search", "train"]
 PROGRAM = [sys.executable, "-m", "rabtriever"]
 HEAVY = {"torch", "transformers", "numpy", "lancedb", "pyarrow", "yaml", "datasets"}
 
