@@ -28,20 +28,28 @@ from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.predictor_loop import PredictorLoop
 from rabtriever.training.teacher_outputs import TeacherOutputs
 
-_PAIRWISE: dict[str, Any] = {"ranking_weight": 0.0}
+_TEACHER: dict[str, Any] = {"label_weight": 0.0}
+"""The teacher's outputs alone."""
+
+_PAIRWISE: dict[str, Any] = {"ranking_weight": 0.0, "label_weight": 0.0}
 """The paper's loss, which looks at one pair at a time; its ablations follow."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "no ranking": {"ranking_weight": 0.0},
-    "ranking, forward": {"kl": "forward"},
-    "10 ranking": {"ranking_weight": 10.0},
-    "no MSE": {"mse_weight": 0.0},
-    "ranking alone": {"mse_weight": 0.0, "kl_weight": 0.0},
-    "ranking, rank 64": {"predictor": PredictorConfig(rank=64)},
-    "no MSE, rank 64": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=64)},
-    "no MSE, rank 256": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=256)},
-    "no MSE, rank 64, dropout 0.2": {"mse_weight": 0.0, "predictor": PredictorConfig(rank=64, dropout=0.2)},
+    "3 labels": {"label_weight": 3.0},
+    "labels alone": {"mse_weight": 0.0, "kl_weight": 0.0, "ranking_weight": 0.0},
+    "labels and ranking": {"mse_weight": 0.0, "kl_weight": 0.0},
+    "labels, no MSE": {"mse_weight": 0.0},
+    "labels, rank 64": {"predictor": PredictorConfig(rank=64)},
+    "labels, dropout 0.3": {"predictor": PredictorConfig(dropout=0.3)},
+    "no labels": _TEACHER,
+    "no labels, 10 ranking": {**_TEACHER, "ranking_weight": 10.0},
+    "no labels, forward": {**_TEACHER, "kl": "forward"},
+    "no labels, no MSE": {**_TEACHER, "mse_weight": 0.0},
+    "no labels, ranking alone": {**_TEACHER, "mse_weight": 0.0, "kl_weight": 0.0},
+    "no labels, rank 64": {**_TEACHER, "predictor": PredictorConfig(rank=64)},
+    "no labels, no MSE, rank 64": {**_TEACHER, "mse_weight": 0.0, "predictor": PredictorConfig(rank=64)},
+    "no ranking, no labels": _PAIRWISE,
     "paper: raw MSE + 0.25 KL, plain init": {
         **_PAIRWISE,
         "kl_weight": 0.25,

@@ -18,6 +18,7 @@ from rabtriever.losses import (
     effective_rank,
     embedding_loss,
     forward_kl,
+    label_cross_entropy,
     log_odds,
     paper_relevance,
     ranking_cross_entropy,
@@ -194,6 +195,25 @@ def test_scores() -> None:
     # Eq. 9 as printed runs the wrong way round.
     printed = paper_relevance(log_p[:, 0], log_p[:, 1])
     assert log_odds(z)[0] > log_odds(z)[1] and printed[0] < printed[1]
+
+
+def test_labels_are_the_mean_of_each_right_documents_share_of_its_queries_softmax() -> None:
+    scores = torch.randn(3, 5, requires_grad=True)
+    right = torch.tensor([[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 1, 0]]).bool()
+    shares = torch.softmax(scores, 1).log()
+    by_hand = -(shares[0, 0] + (shares[2, 1] + shares[2, 3]) / 2) / 2
+    loss = label_cross_entropy(scores, right)
+    assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-6)
+    loss.backward()
+    assert scores.grad is not None and float(scores.grad[1].abs().max()) == 0.0
+
+
+def test_without_any_label_there_is_nothing_to_learn() -> None:
+    scores = torch.randn(2, 3, requires_grad=True)
+    loss = label_cross_entropy(scores, torch.zeros(2, 3, dtype=torch.bool))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert scores.grad is not None and float(scores.grad.abs().max()) == 0.0
 
 
 def test_effective_rank() -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "effective_rank",
     "embedding_loss",
     "forward_kl",
+    "label_cross_entropy",
     "log_odds",
     "paper_relevance",
     "ranking_cross_entropy",
@@ -159,6 +160,29 @@ def ranking_divergence(
         return absent.index_put((owner, place), scores.float())
 
     return (reverse_kl if kl == "reverse" else forward_kl)(table(student), table(teacher))
+
+
+def label_cross_entropy(scores: Tensor, right: Tensor) -> Tensor:
+    """How far the labelled documents are from the top: cross-entropy of each query's softmax over many documents.
+
+    Args:
+        scores: (m, n) log-odds of every query with every document.
+        right: (m, n) bool, what is labelled relevant; a query without any counts for nothing.
+
+    Returns:
+        A scalar, the mean over the queries that have a label, in nats; 0 where none has.
+
+    Example:
+        >>> scores = torch.tensor([[9.0, 0.0], [0.0, 0.0]])
+        >>> label_cross_entropy(scores, torch.tensor([[True, False], [False, False]])).item() < 1e-3
+        True
+    """
+    labelled = right.any(1)
+    if not bool(labelled.any()):
+        return (scores * 0.0).sum()  # with a gradient, in case nothing else has one
+    wanted = right[labelled].float()
+    log_shares = torch.log_softmax(scores[labelled].float(), dim=1)
+    return -(wanted * log_shares).sum(1).div(wanted.sum(1)).mean()
 
 
 def answer_cross_entropy(logits: Tensor, is_true: Tensor, true_id: int, false_id: int) -> Tensor:

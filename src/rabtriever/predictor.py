@@ -233,7 +233,11 @@ class Predictor(nn.Module):
             >>> torch.allclose(score, predictor(e_q, e_d) @ direction)
             True
         """
-        p, direction = self.predict(e_q), direction.float()
+        return self.fold_predicted(self.predict(e_q), direction)
+
+    def fold_predicted(self, p: Tensor, direction: Tensor) -> Tensor:
+        """The same from `p = predict(e_Q)`, where that is at hand."""
+        direction = direction.float()
         if not self.config.multiply:
             return (p @ direction)[:, None]
         if self.config.rank is not None:

@@ -76,6 +76,7 @@ def assert_equal(found: Retriever, expected: Retriever) -> None:
         {"kl_weight": 0.0},
         {"kl": "forward"},
         {"ranking_weight": 0.0},
+        {"label_weight": 0.0},
         {"mse_weight": 0.0, "kl_weight": 0.0},
         {"vocabulary": True},
         {"normalize_target": False},
@@ -96,8 +97,40 @@ def test_every_variant_trains(change: dict[str, Any], teacher: Reranker, store: 
     assert all(np.isfinite(x).all() for x in vectors(student))
 
 
+def test_labels_alone_put_the_right_documents_first(teacher: Reranker, store: Path) -> None:
+    config = DistillConfig(
+        candidates="random:3", epochs=60, patience=60, mse_weight=0.0, kl_weight=0.0, ranking_weight=0.0
+    )
+    student = distill(teacher, DATA, config, store=store)
+    history = student.training["distill"]["history"]
+    assert history[-1]["label"] < 0.2 < 1.0 < history[0]["label"]
+    scores = student.similarity(
+        student.encode_query([q.text for q in DATA.split("train")]),
+        student.encode_document([d.content for d in DATA.corpus.values()]),
+    )
+    ids = list(DATA.corpus)
+    firsts = [
+        ids[row.argmax()] in DATA.relevant("train", q.id) for row, q in zip(scores, DATA.split("train"), strict=True)
+    ]
+    assert np.mean(firsts) > 0.9
+
+
+def test_a_drawn_part_of_a_large_corpus_does(
+    teacher: Reranker, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rabtriever.training.predictor_loop._MOST_DOCUMENTS", 2)
+    with pytest.raises(KeyboardInterrupt):
+        distill(teacher, DATA, QUICK, tmp_path, store=store, progress=StopAt("student", 2))
+    resumed = distill(teacher, DATA, QUICK, tmp_path, store=store)
+    assert_equal(resumed, distill(teacher, DATA, QUICK, store=store))
+    history = resumed.training["distill"]["history"]
+    assert history[-1]["label"] < history[0]["label"]
+
+
 def test_the_student_learns_what_the_teacher_says(teacher: Reranker, store: Path) -> None:
-    config = DistillConfig(candidates="all", epochs=60, patience=60, mse_weight=0.1, learning_rate=3e-3)
+    config = DistillConfig(
+        candidates="all", epochs=60, patience=60, mse_weight=0.1, label_weight=0.0, learning_rate=3e-3
+    )
     student = distill(teacher, toy_dataset(dev=False), config, store=store)  # the last state, not the best by labels
     train = [query.text for query in DATA.split("train")]
     texts = [document.content for document in DATA.corpus.values()]
@@ -197,7 +230,7 @@ def test_queries_without_judgements_are_labelled_by_the_teacher(teacher: Reranke
 
 def test_nothing_to_learn_from_is_refused(teacher: Reranker, store: Path) -> None:
     with pytest.raises((InputError, ValidationError), match="all 0"):
-        nothing = {"mse_weight": 0.0, "kl_weight": 0.0, "ranking_weight": 0.0}
+        nothing = {"mse_weight": 0.0, "kl_weight": 0.0, "ranking_weight": 0.0, "label_weight": 0.0}
         distill(teacher, DATA, QUICK.model_copy(update=nothing), store=store)
 
 

@@ -101,6 +101,11 @@ class DistillConfig(_Config):
     ranking_weight: float = Field(
         1.0, ge=0.0, description="Weight of the divergence over each query's documents; 0 is the paper's loss alone."
     )
+    label_weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="Weight of the labels: a softmax over the whole corpus; 0 learns from the teacher alone.",
+    )
     kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of both divergences.")
     vocabulary: bool = Field(False, description="Divergence over the whole vocabulary instead of the two answers.")
     normalize_target: bool = Field(True, description="Divide the embedding error by each dimension's deviation.")

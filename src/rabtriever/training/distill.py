@@ -65,9 +65,10 @@ def distill(
     """
     config = config or DistillConfig()
     progress = progress or SilentProgress()
-    if not (config.mse_weight or config.kl_weight or config.ranking_weight):
+    if not (config.mse_weight or config.kl_weight or config.ranking_weight or config.label_weight):
         raise InputError(
-            "mse_weight, kl_weight and ranking_weight are all 0: nothing to learn from", hint="set one of them above 0"
+            "mse_weight, kl_weight, ranking_weight and label_weight are all 0: nothing to learn from",
+            hint="set one of them above 0",
         )
     begin = time.perf_counter()
     if output is not None:

@@ -52,6 +52,7 @@ class PairSet:
     Attributes:
         e_q: Query states, ``(m, d)``.
         e_d: States of the whole corpus, ``(n, d)``.
+        right: For each query, the positions of the documents labelled relevant; none for a query without labels.
     """
 
     def __init__(self, dataset: Dataset, queries: list[Query], outputs: TeacherOutputs, policy: str, seed: int) -> None:
@@ -64,9 +65,11 @@ class PairSet:
         place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
         rng = np.random.default_rng([seed, 2])
         self.chosen: list[list[int]] = []
+        self.right: list[list[int]] = []
         for query in queries:
             right = sorted(dataset.relevant("train", query.id))
             wrong = draw(wrong_documents(dataset, "train", query), self.count, rng)
+            self.right.append([place[i] for i in right])
             self.chosen.append([place[i] for i in right + wrong])
         self._judge()
 
@@ -102,6 +105,28 @@ class PairSet:
         places = torch.cat(spans)
         owner = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([len(span) for span in spans]))
         return Batch(queries, owner, self._documents[places], self._rows[places])
+
+    def labels(self, queries: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The corpus, or so many of its documents with all that are right for the given queries, and which are right.
+
+        Args:
+            queries: Positions of the queries, ``(b,)``.
+            most: Draw that many documents from a larger corpus.
+            seed: Of the draw.
+
+        Returns:
+            Positions of documents ``(c,)``, and for each query which of them are right, ``(b, c)`` bool.
+        """
+        rows = [self.right[q] for q in queries.tolist()]
+        count = len(self.e_d)
+        columns = torch.arange(count)
+        if count > most:
+            drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most]
+            columns = torch.unique(torch.cat([drawn, torch.tensor([i for row in rows for i in row], dtype=torch.long)]))
+        right = torch.zeros(len(rows), count, dtype=torch.bool)
+        for row, documents in enumerate(rows):
+            right[row, documents] = True
+        return columns, right[:, columns]
 
     def target_deviation(self) -> Tensor:
         """The standard deviation of ``e_teacher`` per dimension over (a sample of) the pairs, ``(d,)``."""

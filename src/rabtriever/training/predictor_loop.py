@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rabtriever.errors import InputError
-from rabtriever.losses import distillation_loss, effective_rank, log_odds, ranking_divergence
+from rabtriever.losses import distillation_loss, effective_rank, label_cross_entropy, log_odds, ranking_divergence
 from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rabtriever.training.pairs import Batch, DevSet, PairSet
 
 __all__ = ["PredictorLoop"]
+
+_MOST_DOCUMENTS = 8192
+"""Of a larger corpus so many documents, drawn anew each epoch, stand against a query's labelled ones."""
 
 _COLLAPSED = 1.5
 """An effective rank below this: all queries are folded onto one line."""
@@ -115,10 +118,10 @@ class PredictorLoop:
         order = torch.randperm(
             len(self.pairs.e_q), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
-        total = torch.zeros(3)
+        total = torch.zeros(4)
         for queries in torch.split(order, self.config.batch_queries):
             batch = self.pairs.batch(queries)
-            loss, terms = self._loss(batch)
+            loss, terms = self._loss(batch, epoch)
             value = loss.detach().item()
             if not math.isfinite(value):
                 raise InputError(
@@ -131,9 +134,9 @@ class PredictorLoop:
             self.optimizer.step()
             self.scheduler.step()
             total += terms * len(queries) / len(order)
-        return dict(zip(("mse", "kl", "ranking"), total.tolist(), strict=True))
+        return dict(zip(("mse", "kl", "ranking", "label"), total.tolist(), strict=True))
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         target = self.pairs.outputs.states(batch.rows)
         # The MLP runs once per query, the product once per pair.
         predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
@@ -156,8 +159,20 @@ class PredictorLoop:
             kl=self.config.kl,
             scale=self.scale,
         )
-        total = loss.total + self.config.ranking_weight * ranking if self.config.ranking_weight else loss.total
-        return total, torch.stack([loss.mse, loss.kl, ranking.detach()])
+        label = self._label_loss(batch.queries, predicted, epoch)
+        total = loss.total
+        for weight, term in ((self.config.ranking_weight, ranking), (self.config.label_weight, label)):
+            if weight:
+                total = total + weight * term
+        return total, torch.stack([loss.mse, loss.kl, ranking.detach(), label.detach()])
+
+    def _label_loss(self, queries: Tensor, predicted: Tensor, epoch: int) -> Tensor:
+        """What the labels say of the whole corpus: one matrix product, since all that is stored folds."""
+        if not self.config.label_weight:
+            return torch.zeros(())
+        columns, right = self.pairs.labels(queries, _MOST_DOCUMENTS, self.seed * 1_000_003 + epoch)
+        folded = self.predictor.fold_predicted(predicted, self.teacher.rows.direction)
+        return label_cross_entropy(folded @ self.predictor.document(self.pairs.e_d[columns]).T, right)
 
     @torch.inference_mode()
     def _measure(self) -> dict[str, float]:
