@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_BUDGET = "5m"
+_BUDGET = "4m"
 """Stage I; with stage III, indexing and evaluation the whole stays within ten minutes on two cores."""
 
 _SETTINGS = (
@@ -34,7 +34,7 @@ _SETTINGS = (
     "distill.candidates=random:4",
     "distill.dev_queries=30",
 )
-"""What suits five minutes and 403 queries: few documents for each, no pause to measure on the way."""
+"""What suits four minutes and 403 queries: few documents for each, no pause to measure on the way."""
 
 _TEACHER_QUERIES = 16
 """A reranker reads all 72 skills for each of them, about four seconds; student and BM25 answer the whole test split."""
