@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +28,9 @@ for name, value in {
     "CUDA_VISIBLE_DEVICES": "",
 }.items():
     os.environ.setdefault(name, value)
+
+# A shell ignores Ctrl-C on behalf of what it runs in the background; the tests of Ctrl-C work there as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("rabtriever", deadline=None, max_examples=40, derandomize=True, print_blob=True)
 settings.load_profile("rabtriever")
