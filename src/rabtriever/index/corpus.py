@@ -11,10 +11,10 @@ from typing import Literal
 from rabtriever.data import Dataset
 from rabtriever.data.lines import show
 from rabtriever.data.records import Document
+from rabtriever.data.sources import Found, read_source
 from rabtriever.errors import DataError
 from rabtriever.files import write_text
 from rabtriever.index.records import write_metadata
-from rabtriever.index.sources import Found, read_source
 
 __all__ = ["Corpus", "OnError", "Skipped"]
 

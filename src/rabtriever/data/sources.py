@@ -53,10 +53,11 @@ class Found:
         return self.result
 
 
-def read_source(path: Path) -> Iterator[Found]:
+def read_source(path: Path, *, folders: bool = True) -> Iterator[Found]:
     r"""Read a file, a dataset folder (its ``corpus.jsonl``), or a folder of text files (``.txt`` and ``.md``).
 
-    In a folder of text files each file is a document, whose id is its path in the folder.
+    In a folder of text files each file is a document, whose id is its path in the folder; ``folders=False`` refuses
+    folders.
 
     Raises:
         DataError: The path is missing, or of a kind that no reader knows.
@@ -68,13 +69,13 @@ def read_source(path: Path) -> Iterator[Found]:
         >>> [type(found.result).__name__ for found in read_source(file)]
         ['Document', 'DataError']
     """
-    if path.is_dir():
+    if folders and path.is_dir():
         return _jsonl(path / "corpus.jsonl") if (path / "corpus.jsonl").is_file() else _folder(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
             f"{path} has the ending {show(path.suffix)}, which no reader knows",
-            hint=f"use one of: {', '.join(_READERS)}, or a folder of text files",
+            hint=f"use one of: {', '.join(_READERS)}" + (", or a folder of text files" if folders else ""),
         )
     if not path.is_file():
         raise DataError(f"{path} {'is not a file' if path.exists() else 'does not exist'}", hint="check the path")
