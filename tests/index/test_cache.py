@@ -54,7 +54,7 @@ def test_rows_newer_than_the_cache_are_found_and_deleted_ones_are_not(index: Ind
     index.delete([f"d{i}" for i in range(1000, 1300)])
     cached, exact = _reopened(index), _reopened(index)
     assert _accelerated(cached)
-    exact._snapshot = exact._store.snapshot()
+    exact._open = exact._store.snapshot()
     for query in ("a", "b", "c"):
         for options in ({}, {"filter": "number < 700"}, {"filter": "number < 30"}, {"filter": "number = 1100"}):
             assert cached.search(query, k=8, **options) == exact.search(query, k=8, **options)

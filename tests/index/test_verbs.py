@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,42 @@ def test_versions_come_back(index: Index) -> None:
     assert index.add(numbered(0, 12)) == Counts(added=2, unchanged=10)
     with pytest.raises(InputError, match="has no version 999"):
         index.restore(999)
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage collector: what is let go of must be let go of at once, not some time later."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("how", ["closed", "left", "dropped", "failed", "reindexed"])
+def test_a_reader_lets_go_at_once(index: Index, student: HashingStudent, how: str, uncollected: None) -> None:
+    index.add(numbered(0, 3))
+    if how == "left":
+        with Index.open(index.path, student) as reader:
+            assert reader.search("q", 1)
+    else:
+        reader = Index.open(index.path, student)
+        assert reader.search("q", 1)
+    if how == "failed":
+        with pytest.raises(InputError, match="no document"):
+            reader.get("nobody")
+    if how == "reindexed":
+        reader.reindex(HashingStudent(fingerprint="another"))
+        index = Index.open(index.path)
+    elif how == "closed":
+        reader.close()
+        reader.close()
+        with pytest.raises(InputError, match="has been closed"):
+            reader.search("q")
+    if how not in ("closed", "left"):
+        del reader
+    index.delete("d0")
+    cleaned = index.compact()
+    assert (cleaned.versions, cleaned.held) == (1, 1)  # the one that is read by the index itself
 
 
 def test_compaction_keeps_what_readers_need(index: Index, student: HashingStudent) -> None:

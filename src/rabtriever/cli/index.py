@@ -56,21 +56,22 @@ def index(
         from rabtriever.retriever import Retriever
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
-        target = Index.create(output, Retriever.from_pretrained(model), exist_ok=True, passages=how)
-        counts = target.add(documents, window=_WINDOW, progress=out.progress)
-        if target.count >= _ACCELERATE_FROM:
-            out.progress.say("building the cache")
-            target.accelerate()
+        with Index.create(output, Retriever.from_pretrained(model), exist_ok=True, passages=how) as target:
+            counts = target.add(documents, window=_WINDOW, progress=out.progress)
+            count = target.count
+            if count >= _ACCELERATE_FROM:
+                out.progress.say("building the cache")
+                target.accelerate()
         payload = {
             "index": output,
-            "documents": target.count,
+            "documents": count,
             "added": counts.added,
             "updated": counts.updated,
             "unchanged": counts.unchanged,
             "skipped": len(documents.skipped),
         }
         text = (
-            f"{output}: {target.count:,} documents"
+            f"{output}: {count:,} documents"
             f" ({counts.added:,} added, {counts.updated:,} updated, {counts.unchanged:,} unchanged)"
         )
         if documents.skipped:

@@ -35,8 +35,8 @@ def get(index: IndexFolder, ids: Ids, json: Json = False) -> None:
     with session(json) as out:
         from rabtriever.index import Index
 
-        opened = Index.open(index)
-        found = [opened.get(id) for id in ids]
+        with Index.open(index) as opened:
+            found = [opened.get(id) for id in ids]
         text = "\n\n".join(f"{document.id}\n{document.content}" for document in found)
         out.emit({"documents": [_document(document) for document in found]}, text)
 
@@ -52,10 +52,10 @@ def list_documents(
     with session(json) as out:
         from rabtriever.index import Index
 
-        opened = Index.open(index)
-        found = list(opened.documents(filter, start, limit))
+        with Index.open(index) as opened:
+            found, total = list(opened.documents(filter, start, limit)), opened.count
         lines = [f"{one_line(document.id, 24)}  {one_line(document.content)}" for document in found]
-        payload = {"total": opened.count, "documents": [_document(document) for document in found]}
+        payload = {"total": total, "documents": [_document(document) for document in found]}
         out.emit(payload, "\n".join(lines) or "no documents")
 
 
@@ -64,9 +64,9 @@ def delete(index: IndexFolder, ids: Ids, json: Json = False) -> None:
     with session(json) as out:
         from rabtriever.index import Index
 
-        opened = Index.open(index)
-        deleted = opened.delete(ids)
-        out.emit({"deleted": deleted, "documents": opened.count}, f"{deleted:,} deleted, {opened.count:,} left")
+        with Index.open(index) as opened:
+            deleted, left = opened.delete(ids), opened.count
+        out.emit({"deleted": deleted, "documents": left}, f"{deleted:,} deleted, {left:,} left")
 
 
 def check(index: IndexFolder, json: Json = False) -> None:
@@ -75,7 +75,8 @@ def check(index: IndexFolder, json: Json = False) -> None:
         from rabtriever.errors import DataError
         from rabtriever.index import Index
 
-        report = Index.open(index).check()
+        with Index.open(index) as opened:
+            report = opened.check()
         if not report.clean:
             first = report.problems[0].message
             more = len(report.problems) - 1
@@ -116,7 +117,8 @@ def versions(index: IndexFolder, json: Json = False) -> None:
     with session(json) as out:
         from rabtriever.index import Index
 
-        found = Index.open(index).versions()
+        with Index.open(index) as opened:
+            found = opened.versions()
         payload = {"versions": [{"number": one.number, "time": one.time.isoformat()} for one in found]}
         out.emit(payload, "\n".join(f"{one.number:6d}  {one.time:%Y-%m-%d %H:%M:%S}" for one in found))
 
@@ -130,10 +132,10 @@ def restore(
     with session(json) as out:
         from rabtriever.index import Index
 
-        opened = Index.open(index)
-        number = opened.restore(version)
-        text = f"{index}: version {version} is the newest again, as version {number}, with {opened.count:,} documents"
-        out.emit({"version": number, "documents": opened.count}, text)
+        with Index.open(index) as opened:
+            number, count = opened.restore(version), opened.count
+        text = f"{index}: version {version} is the newest again, as version {number}, with {count:,} documents"
+        out.emit({"version": number, "documents": count}, text)
 
 
 def compact(index: IndexFolder, json: Json = False) -> None:
@@ -142,7 +144,8 @@ def compact(index: IndexFolder, json: Json = False) -> None:
         from rabtriever.files import human_bytes
         from rabtriever.index import Index
 
-        done = Index.open(index).compact()
+        with Index.open(index) as opened:
+            done = opened.compact()
         payload = {"versions": done.versions, "bytes_before": done.bytes_before, "bytes_after": done.bytes_after}
         before, after = human_bytes(done.bytes_before), human_bytes(done.bytes_after)
         out.emit(payload, f"{index}: {before} before, {after} now; {done.versions} version(s) kept")
@@ -153,7 +156,8 @@ def accelerate(index: IndexFolder, json: Json = False) -> None:
     with session(json, interrupted="stopped; the index is as it was") as out:
         from rabtriever.index import Index
 
-        header = Index.open(index).accelerate()
+        with Index.open(index) as opened:
+            header = opened.accelerate()
         payload = {"documents": header.documents, "codes": header.codes, "recall": header.recall}
         how = f"a scan of {header.codes} codes finds {header.recall:.1%}" if header.codes else "searched exactly"
         out.emit(payload, f"{index}: {header.documents:,} documents cached, {how}")
@@ -170,9 +174,9 @@ def reindex(
         from rabtriever.index import Index
         from rabtriever.retriever import Retriever
 
-        opened = Index.open(index)
-        opened.reindex(Retriever.from_pretrained(model), out.progress)
-        out.emit({"index": index, "documents": opened.count}, f"{index}: {opened.count:,} documents, with {model}")
+        with Index.open(index) as opened:
+            opened.reindex(Retriever.from_pretrained(model), out.progress)
+            out.emit({"index": index, "documents": opened.count}, f"{index}: {opened.count:,} documents, with {model}")
 
 
 def _document(document: Document) -> dict[str, Any]:

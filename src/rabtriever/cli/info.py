@@ -115,9 +115,9 @@ def _dataset(name: str) -> dict[str, Any]:
 def _index(folder: Path) -> dict[str, Any]:
     from rabtriever.index import Index
 
-    index = Index.open(folder)
-    described = index.description.model_dump(mode="json")
-    return {"kind": "index", "documents": index.count, "version": index.version, **described}
+    with Index.open(folder) as index:
+        described = index.description.model_dump(mode="json")
+        return {"kind": "index", "documents": index.count, "version": index.version, **described}
 
 
 def _model(folder: Path) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def search(
     with session(json) as out:
         from rabtriever.index import Index
 
-        hits = Index.open(index).search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, threshold=threshold)
+        with Index.open(index) as opened:
+            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, threshold=threshold)
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
 
 

@@ -60,6 +60,7 @@ class Index(Reader):
                 raise InputError(f"the index {folder} exists already", hint="open it, or choose another folder")
             there = cls.open(folder, student)
             if passages is not None and passages != there.description.passages:
+                there.close()
                 raise InputError(
                     f"{folder} cuts documents into passages otherwise: {there.description.passages or 'not at all'}",
                     hint="leave the option out, or choose another folder",

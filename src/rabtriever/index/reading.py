@@ -49,7 +49,7 @@ class Reader:
         self._dtype: DType = dtype
         self._student = student
         self._lock = RLock()
-        self._snapshot: Snapshot
+        self._open: Snapshot | None
         self._adopt(description)
 
     @classmethod
@@ -71,6 +71,27 @@ class Reader:
         if student is not None:
             description.check(student, folder)
         return cls(folder, description, student, dtype)
+
+    def close(self) -> None:
+        """Let go of the version that is read, so that a compaction may remove it; safe to call twice.
+
+        An index that nobody refers to any more closes itself. ``with Index.open(path) as index:`` closes it at the end.
+        """
+        if self._open is not None:
+            self._open.release()
+            self._open = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        if self._open is None:
+            raise InputError(f"the index {self.path} has been closed", hint="open it again")
+        return self._open
 
     @property
     def student(self) -> Encoder:
@@ -113,7 +134,7 @@ class Reader:
                 now.check(self._student, self.path)
             self._adopt(now)
         else:
-            self._snapshot = self._store.snapshot(self._snapshot.known)
+            self._open = self._store.snapshot(self._snapshot.known)
         return self.version
 
     def get(self, id: str) -> Document:
@@ -201,4 +222,5 @@ class Reader:
         """Read the table that a description names, with its cache where there is one."""
         self.description = description
         self._store = Store(self.path, description.table, description.dimension)
-        self._snapshot = self._store.snapshot(lambda: cache.segments(self.path, description))
+        folder = self.path  # not self: a cycle would keep the lease until the garbage collector comes round
+        self._open = self._store.snapshot(lambda: cache.segments(folder, description))

@@ -70,10 +70,14 @@ class Snapshot:
         self, folder: Path, table: LanceTable, dimension: int, lease: Lease, known: Callable[[], Sequence[Segment]]
     ) -> None:
         self.folder, self.dimension, self._table, self._known = folder, dimension, table, known
-        weakref.finalize(self, lease.release)
+        self._finalizer = weakref.finalize(self, lease.release)
         with lance_errors("read", folder):
             self.version = int(table.version)
             self.count = int(table.count_rows())
+
+    def release(self) -> None:
+        """Give the lease back; what is read afterwards may have been cleaned up."""
+        self._finalizer()
 
     def get(self, ids: Sequence[str]) -> dict[str, Found]:
         """The documents with these ids, as far as they are there."""
