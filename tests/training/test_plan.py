@@ -61,6 +61,19 @@ def test_each_query_brings_its_right_and_so_many_wrong_documents(policy: str, co
             assert set(wrong) <= set(texts.values()) - right
 
 
+def test_apart_each_text_of_a_step_stands_once_with_all_that_is_right() -> None:
+    p = plan(ALL.model_copy(update={"candidates": "random:2"}))
+    ids = {document.content: key for key, document in p.dataset.corpus.items()}
+    keys = {query.text: key for key, query in p.queries.items()}
+    for number in range(p.steps_per_epoch):
+        pairs, apart = p.step(number), p.apart(number)
+        assert apart.queries == list(dict.fromkeys(pair.query for pair in pairs))
+        assert sorted(apart.documents) == sorted({pair.document for pair in pairs})
+        for query, row in zip(apart.queries, apart.right, strict=True):
+            relevant = p.dataset.relevant("train", keys[query])
+            assert row == [ids[document] in relevant for document in apart.documents]  # also what others brought
+
+
 def test_random_documents_change_from_epoch_to_epoch() -> None:
     p = plan(ALL.model_copy(update={"candidates": "random:1"}))
     wrong = [

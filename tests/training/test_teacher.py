@@ -24,7 +24,7 @@ from rabtriever.training import teacher as module
 from rabtriever.training.budget import Budget
 from rabtriever.training.config import LoraConfig, TeacherConfig
 from rabtriever.training.plan import Plan
-from rabtriever.training.step import answer_losses
+from rabtriever.training.step import Step, answer_losses, apart_loss, step_losses
 from rabtriever.training.teacher import dev_groups, dev_mrr
 from rabtriever.training.trained_weights import TrainedWeights
 from rabtriever.training.trainer import _patience_is_out, last_checkpoint
@@ -139,7 +139,14 @@ def test_every_policy_learns(candidates: str, new_teacher: NewTeacher) -> None:
 def test_dpo_widens_the_margin(new_teacher: NewTeacher) -> None:
     """Right answers gain on wrong ones, compared with the model before."""
     config = FULL.model_copy(
-        update={"objective": "dpo", "ranking_weight": 0.0, "epochs": 4, "evaluations": 0, "dpo_beta": 0.5}
+        update={
+            "objective": "dpo",
+            "apart_weight": 0.0,
+            "ranking_weight": 0.0,
+            "epochs": 4,
+            "evaluations": 0,
+            "dpo_beta": 0.5,
+        }
     )
     train = [
         (q.text, d.content, 1 if d.id in DATA.relevant("train", q.id) else -1)
@@ -151,6 +158,33 @@ def test_dpo_widens_the_margin(new_teacher: NewTeacher) -> None:
     shift = signs * (after.score_pairs([p[:2] for p in train]) - before.score_pairs([p[:2] for p in train]))
     assert shift.mean() > 0.5
     assert after.training["teacher"]["final_loss"] < math.log(2)  # what it is where nothing has changed yet
+
+
+def test_apart_is_the_softmax_of_the_cosines(new_teacher: NewTeacher) -> None:
+    backbone = new_teacher().backbone
+    queries, documents = [[5, 6], [7]], [[8, 9, 10], [11], [12, 13]]
+    right = torch.tensor([[True, False, True], [False, True, False]])
+    cosines = torch.nn.functional.cosine_similarity(
+        backbone.last_states(queries)[:, None], backbone.last_states(documents)[None], dim=2
+    )
+    shares = torch.softmax(20 * cosines, dim=1)
+    expected = -((shares[0, 0].log() + shares[0, 2].log()) / 2 + shares[1, 1].log()) / 2
+    found = apart_loss(backbone, queries, documents, right)
+    assert float(found.detach()) == pytest.approx(float(expected), abs=1e-5)
+    found.backward()
+    assert all(float(layer.self_attn.q_proj.weight.grad.abs().max()) > 0 for layer in backbone.layers)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_steps_loss_adds_what_is_read_apart_by_its_weight(weight: float, new_teacher: NewTeacher) -> None:
+    teacher = new_teacher()
+    config = FULL.model_copy(update={"apart_weight": weight})
+    step = Step.read(teacher.prompt, Plan(DATA, DATA.split("train"), config, 0, teacher.score_pairs, None), 0)
+    answers = (teacher.prompt.true_id, teacher.prompt.false_id)
+    found = float(sum(loss.detach() for loss in step_losses(teacher.backbone, step, answers, config, None)))
+    pairs = answer_losses(teacher.backbone, step.pairs, step.right, step.groups, answers, config, None)
+    apart = apart_loss(teacher.backbone, step.queries, step.documents, step.matches)
+    assert found == pytest.approx(float(sum(loss.detach() for loss in pairs)) + weight * float(apart.detach()), 1e-5)
 
 
 def test_dpo_starts_undecided(new_teacher: NewTeacher) -> None:
@@ -419,8 +453,9 @@ def test_a_finished_training_is_not_repeated(
     new_teacher().fit(DATA, config, tmp_path, seed=7)
     from rabtriever.training import trainer
 
-    monkeypatch.setattr(trainer, "answer_losses", lambda *_: pytest.fail("trained again"))
-    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), uninterrupted(config))
+    expected = uninterrupted(config)
+    monkeypatch.setattr(trainer, "step_losses", lambda *_: pytest.fail("trained again"))
+    assert_equal(outcome(new_teacher().fit(DATA, config, tmp_path, seed=7)), expected)
 
 
 @pytest.mark.parametrize("damage", ["state cut short", "state missing", "no log"])

@@ -53,6 +53,12 @@ class TeacherConfig(_Config):
     ranking_weight: float = Field(
         1.0, ge=0.0, description="Weight of a softmax over each query's documents; 0 is the paper's objective alone."
     )
+    apart_weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="Weight of a contrastive term on queries and documents read apart, as the student reads them; "
+        "0 trains the teacher alone.",
+    )
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")

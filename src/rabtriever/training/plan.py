@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rabtriever.training.candidates import ScorePairs
     from rabtriever.training.config import TeacherConfig
 
-__all__ = ["Pair", "Plan"]
+__all__ = ["Apart", "Pair", "Plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ class Pair:
     document: str
     right: bool
     group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The queries and the documents of a step, each once, and for each query which of the documents are right."""
+
+    queries: list[str]
+    documents: list[str]
+    right: list[list[bool]]
 
 
 class Plan:
@@ -67,16 +76,30 @@ class Plan:
 
     def step(self, number: int) -> list[Pair]:
         """The pairs of one step, counted from 0 over all epochs."""
-        epoch, place = divmod(number, self.steps_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self._load_or_draw(epoch))
         pairs = []
-        for group, (query_id, wrong) in enumerate(self._epoch[1][place * self.size : (place + 1) * self.size]):
+        for group, (query_id, wrong) in enumerate(self._drawn(number)):
             text = self.queries[query_id].text
             right = sorted(self.dataset.relevant("train", query_id))
             pairs += [Pair(text, self.dataset.corpus[i].content, True, group) for i in right]
             pairs += [Pair(text, self.dataset.corpus[i].content, False, group) for i in wrong]
         return pairs
+
+    def apart(self, number: int) -> Apart:
+        """The texts of one step's pairs: every query against every document of the step."""
+        drawn = self._drawn(number)
+        right = [self.dataset.relevant("train", query_id) for query_id, _ in drawn]
+        documents = sorted({i for (_, wrong), own in zip(drawn, right, strict=True) for i in (*own, *wrong)})
+        return Apart(
+            [self.queries[query_id].text for query_id, _ in drawn],
+            [self.dataset.corpus[i].content for i in documents],
+            [[i in own for i in documents] for own in right],
+        )
+
+    def _drawn(self, number: int) -> list[tuple[str, list[str]]]:
+        epoch, place = divmod(number, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self._load_or_draw(epoch))
+        return self._epoch[1][place * self.size : (place + 1) * self.size]
 
     def _load_or_draw(self, epoch: int) -> list[tuple[str, list[str]]]:
         path = self._folder / f"plan-{epoch}.json" if self._folder else None

@@ -1,20 +1,103 @@
-"""One step of stage I: pairs in token-budget batches, the loss at the answer position alone."""
+"""One step of stage I: the answer's loss over pairs, and the loss of queries and documents read apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone
-from rabtriever.losses import answer_cross_entropy, dpo_loss, log_odds, ranking_cross_entropy
+from rabtriever.losses import answer_cross_entropy, dpo_loss, label_cross_entropy, log_odds, ranking_cross_entropy
 
 if TYPE_CHECKING:
+    from rabtriever.prompt import Prompt
     from rabtriever.training.config import TeacherConfig
+    from rabtriever.training.plan import Plan
 
-__all__ = ["answer_losses"]
+__all__ = ["Step", "answer_losses", "apart_loss", "step_losses"]
+
+_SCALE = 20.0
+"""Inverse temperature of the cosine, as bi-encoders are trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the model reads in one step.
+
+    Attributes:
+        pairs: Ids of each pair, document and query joined.
+        right: Which pairs are right, ``(n,)`` bool.
+        groups: Which query each pair belongs to, ``n`` numbers.
+        queries: Ids of each query alone.
+        documents: Ids of each document alone.
+        matches: Which of these documents are right for which of these queries, ``(q, d)`` bool.
+    """
+
+    pairs: list[list[int]]
+    right: Tensor
+    groups: list[int]
+    queries: list[list[int]]
+    documents: list[list[int]]
+    matches: Tensor
+
+    @classmethod
+    def read(cls, prompt: Prompt, plan: Plan, number: int) -> Step:
+        """The step of a plan with this number, from 0."""
+        pairs, apart = plan.step(number), plan.apart(number)
+        return cls(
+            [prompt.document_ids(pair.document) + prompt.query_ids(pair.query) for pair in pairs],
+            torch.tensor([pair.right for pair in pairs]),
+            [pair.group for pair in pairs],
+            [prompt.query_ids(text) for text in apart.queries],
+            [prompt.document_ids(text) for text in apart.documents],
+            torch.tensor(apart.right),
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all pairs."""
+        return sum(map(len, self.pairs))
+
+
+def step_losses(
+    backbone: Backbone, step: Step, answers: tuple[int, int], config: TeacherConfig, reference: Backbone | None
+) -> Iterator[Tensor]:
+    """Losses that sum to the step's, for a backward pass each.
+
+    Args:
+        backbone: The model in training.
+        step: What it reads.
+        answers: The ids of ``<T>`` and ``<F>``.
+        config: The objective, its weights and the batch budget.
+        reference: The model before training, for DPO.
+    """
+    yield from answer_losses(backbone, step.pairs, step.right, step.groups, answers, config, reference)
+    if config.apart_weight:
+        yield config.apart_weight * apart_loss(backbone, step.queries, step.documents, step.matches)
+
+
+def apart_loss(
+    backbone: Backbone, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]], right: Tensor
+) -> Tensor:
+    """How far the states of queries are from those of their right documents: InfoNCE on the cosine of e_Q and e_D.
+
+    Args:
+        backbone: The model in training.
+        queries: Ids of each query alone.
+        documents: Ids of each document alone.
+        right: Which documents are right for which query, ``(m, n)`` bool.
+
+    Returns:
+        A scalar with a gradient.
+    """
+    e_q, e_d = (
+        torch.nn.functional.normalize(backbone.forward_last(**backbone.pad(ids)).float(), dim=1)
+        for ids in (queries, documents)
+    )
+    return label_cross_entropy(_SCALE * e_q @ e_d.T, right.to(e_q.device))
 
 
 def answer_losses(
@@ -26,9 +109,9 @@ def answer_losses(
     config: TeacherConfig,
     reference: Backbone | None,
 ) -> Iterator[Tensor]:
-    """Losses that sum to the step's, a token-budget batch at a time, for a backward pass each.
+    """Losses of the pairs, a token-budget batch at a time, for a backward pass each.
 
-    The step's loss is the mean of the answer's loss over all pairs, plus ``ranking_weight`` times the mean of the
+    Their sum is the mean of the answer's loss over all pairs, plus ``ranking_weight`` times the mean of the
     ranking's over all right pairs.
 
     Args:

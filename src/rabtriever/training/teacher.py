@@ -15,12 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.candidates import draw, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
-from rabtriever.training.plan import Pair, Plan
+from rabtriever.training.plan import Plan
 from rabtriever.training.run_settings import check_settings
 from rabtriever.training.trained_weights import TrainedWeights
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from rabtriever.reranker import Reranker
     from rabtriever.training.budget import Budget
     from rabtriever.training.candidates import ScorePairs
+    from rabtriever.training.step import Step
 
 __all__ = ["fit"]
 
@@ -97,10 +97,6 @@ def _settings(
     }
 
 
-def _pair_ids(teacher: Reranker, pairs: list[Pair]) -> list[list[int]]:
-    return [teacher.prompt.document_ids(p.document) + teacher.prompt.query_ids(p.query) for p in pairs]
-
-
 def _steps(
     trained: TrainedWeights,
     plan: Plan,
@@ -112,14 +108,15 @@ def _steps(
 ) -> int:
     """How many steps to train; a budget of time is turned into steps once and remembered for a resume."""
     from rabtriever.files import read_json, write_json
+    from rabtriever.training.step import Step
 
     remembered = folder / "steps.json"
     if remembered.exists():
         return int(read_json(remembered)["steps"])
     steps = math.ceil(config.epochs * plan.steps_per_epoch)
-    sample = [_pair_ids(teacher, plan.step(n)) for n in range(min(4, steps))]
-    tokens = sum(len(ids) for step in sample for ids in step) / len(sample)
-    speed = _tokens_per_second(trained, sample[0], config)
+    sample = [Step.read(teacher.prompt, plan, number) for number in range(min(4, steps))]
+    tokens = sum(step.tokens for step in sample) / len(sample)
+    speed = _tokens_per_second(trained, sample[0], teacher, config)
     if budget is not None and budget.tokens is not None:
         steps = min(steps, max(1, int(budget.tokens / tokens)))
     if budget is not None and budget.seconds is not None:
@@ -134,20 +131,20 @@ def _steps(
     return steps
 
 
-def _tokens_per_second(trained: TrainedWeights, ids: list[list[int]], config: TeacherConfig) -> float:
+def _tokens_per_second(trained: TrainedWeights, step: Step, teacher: Reranker, config: TeacherConfig) -> float:
     """Forward and backward over one step, without changing a weight; the second time, since the first warms up."""
-    from rabtriever.training.step import answer_losses
+    from rabtriever.training.step import step_losses
 
-    labels = torch.zeros(len(ids), dtype=torch.bool)
+    answers = (teacher.prompt.true_id, teacher.prompt.false_id)
     begin = 0.0
     for _ in range(2):
         begin = time.perf_counter()
         with trained.autocast():
-            for loss in answer_losses(trained.backbone, ids, labels, range(len(ids)), (0, 1), config, reference=None):
+            for loss in step_losses(trained.backbone, step, answers, config, reference=None):
                 loss.backward()  # type: ignore[no-untyped-call]
     for parameter in trained.parameters.values():
         parameter.grad = None
-    return sum(map(len, ids)) / (time.perf_counter() - begin)
+    return step.tokens / (time.perf_counter() - begin)
 
 
 def dev_groups(dataset: Dataset, config: TeacherConfig, seed: int) -> list[tuple[str, list[str], int]]:

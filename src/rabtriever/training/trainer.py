@@ -23,7 +23,7 @@ from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
 from rabtriever.files import read_json, writing
 from rabtriever.training.checkpoint import load_random, load_state, load_weights, save_state
-from rabtriever.training.step import answer_losses
+from rabtriever.training.step import Step, step_losses
 
 if TYPE_CHECKING:
     from rabtriever.progress import Task
@@ -213,21 +213,15 @@ class TeacherTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one step's pairs, a token-budget batch at a time."""
-        pairs = self.plan.step(int(inputs["step"]))
+        step = Step.read(self.teacher.prompt, self.plan, int(inputs["step"]))
         model.train()
-        prompt = self.teacher.prompt
-        ids = [prompt.document_ids(pair.document) + prompt.query_ids(pair.query) for pair in pairs]
-        right = torch.tensor([pair.right for pair in pairs])
-        groups = [pair.group for pair in pairs]
         total = torch.zeros(())
         with self.trained.autocast():
-            for loss in answer_losses(
-                self.trained.backbone, ids, right, groups, self.answers, self.config, self.reference
-            ):
+            for loss in step_losses(self.trained.backbone, step, self.answers, self.config, self.reference):
                 self.accelerator.backward(loss)
                 total += loss.detach().cpu()
-        self.counts["pairs"] += len(pairs)
-        self.counts["tokens"] += sum(map(len, ids))
+        self.counts["pairs"] += len(step.pairs)
+        self.counts["tokens"] += step.tokens
         return total
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
