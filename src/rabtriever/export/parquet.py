@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rabtriever.errors import InputError
 from rabtriever.export.report import ExportReport
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rabtriever.index.description import Description
-    from rabtriever.index.segment import Batch
-    from rabtriever.index.snapshot import Snapshot
+    from rabtriever.index.vectors import Vectors
     from rabtriever.progress import Progress
 
 __all__ = ["export_parquet"]
@@ -49,24 +47,20 @@ def export_parquet(index: str | Path, output: str | Path, progress: Progress | N
     """
     import pyarrow.parquet as pq
 
-    from rabtriever.index.description import Description
-    from rabtriever.index.store import Store
+    from rabtriever.index import Index
     from rabtriever.progress import SilentProgress
 
     folder, output = Path(index).expanduser(), Path(output).expanduser()
     _check_replaceable(output)
-    description = Description.read(folder)
-    snapshot = Store(folder, description.table, description.dimension).snapshot()
     fresh = output.with_name(f"{output.name}.tmp-{secrets.token_hex(4)}")
-    with writing(output, fresh):
+    with Index.open(folder) as opened, writing(output, fresh):
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            task = (progress or SilentProgress()).task("writing documents", total=snapshot.count, unit="documents")
-            with task as counter, pq.ParquetWriter(fresh, _schema(description), compression="zstd") as writer:
-                for batch in snapshot.batches():
-                    for table in _tables(batch, snapshot, writer.schema):
-                        writer.write_table(table)
-                    counter.advance(len(batch.ids))
+            task = (progress or SilentProgress()).task("writing documents", total=opened.count, unit="documents")
+            with task as counter, pq.ParquetWriter(fresh, _schema(opened.description), compression="zstd") as writer:
+                for batch in opened.vectors():
+                    writer.write_table(_table(batch, writer.schema))
+                    counter.advance(len(batch.documents))
             with fresh.open("r+b") as file:
                 os.fsync(file.fileno())
             fresh.replace(output)
@@ -95,27 +89,25 @@ def _schema(description: Description) -> pa.Schema:
     return pa.schema(columns, metadata={_KEY: json.dumps(facts).encode()})
 
 
-def _tables(batch: Batch, snapshot: Snapshot, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The batch's documents with their first vectors, then the vectors of further passages."""
+def _table(batch: Vectors, schema: pa.Schema) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    documents = [found.document for found in snapshot.stream(batch.numbers.tolist())]
-    more = batch.owner.tolist()
-    seen = [0] * len(documents)
-    for owners, vectors in ((range(len(documents)), batch.vectors), (more, batch.more)):
-        rows: list[dict[str, Any]] = []
-        for owner in owners:
-            document = documents[owner]
-            rows.append({"id": document.id, "passage": seen[owner], "title": document.title, "text": document.text})
-            seen[owner] += 1
-        if not rows:
-            continue
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        columns["metadata"] = batch.metadata.take(pa.array(list(owners), pa.int64()))
-        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        yield pa.table(columns, schema=schema)
+    from rabtriever.index.records import write_metadata
+
+    documents = [batch.documents[row] for row in batch.owner]
+    metadata = [write_metadata(document) for document in batch.documents]
+    columns = {
+        "id": [document.id for document in documents],
+        "passage": batch.passages,
+        "title": [document.title for document in documents],
+        "text": [document.text for document in documents],
+        "metadata": [metadata[row] for row in batch.owner],
+        "vector": pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(batch.vectors).reshape(-1)), batch.vectors.shape[1]
+        ),
+    }
+    return pa.table(columns, schema=schema)
 
 
 def _check_replaceable(output: Path) -> None:

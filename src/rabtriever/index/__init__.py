@@ -11,5 +11,6 @@ from rabtriever.index.index import Index
 from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder, Teacher
 from rabtriever.index.records import Counts, Hit, Version
+from rabtriever.index.vectors import Vectors
 
-__all__ = ["Counts", "Encoder", "Hit", "Index", "Passages", "Teacher", "Version"]
+__all__ = ["Counts", "Encoder", "Hit", "Index", "Passages", "Teacher", "Vectors", "Version"]

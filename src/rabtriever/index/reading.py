@@ -16,6 +16,7 @@ from rabtriever.index.protocol import Encoder
 from rabtriever.index.records import Hit, Version, check_ids, whole_number
 from rabtriever.index.snapshot import Snapshot
 from rabtriever.index.store import Store
+from rabtriever.index.vectors import Vectors
 
 if TYPE_CHECKING:
     from rabtriever.numerics import DType
@@ -165,6 +166,26 @@ class Reader:
         with self._lock:
             snapshot, numbers = self._snapshot, self._snapshot.ordered(searching.parse(filter))[first:last]
         return (found.document for found in snapshot.stream(numbers.tolist()))
+
+    def vectors(self, batch_size: int = 1024) -> Iterator[Vectors]:
+        """All documents with their vectors, in no particular order: what any other engine needs to search them.
+
+        A document's score is the largest inner product of its vectors with ``student.encode_query(...)``, plus
+        ``description.bias``. No model is loaded. Memory: one batch.
+
+        Args:
+            batch_size: Documents in each batch at most.
+
+        Raises:
+            InputError: ``batch_size`` is below 1.
+            DataError: A document or a vector is damaged.
+
+        Example:
+            >>> index = Index.open("skills.index")                     # doctest: +SKIP
+            >>> for batch in index.vectors():                          # doctest: +SKIP
+            ...     other_engine.add(batch.ids, batch.vectors)
+        """
+        return self._snapshot.vectors(whole_number("batch_size", batch_size))
 
     @overload  # a str is also a Sequence[str], and means one query
     def search(  # type: ignore[overload-overlap]

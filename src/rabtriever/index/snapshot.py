@@ -21,6 +21,7 @@ from rabtriever.index.locks import Lease
 from rabtriever.index.rows import DOCUMENT_COLUMNS, VECTOR_COLUMNS, Found, documents_of
 from rabtriever.index.segment import Batch, Segment, read_batch
 from rabtriever.index.storage import lance_errors
+from rabtriever.index.vectors import ROW_COLUMNS, Vectors, vectors_of
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -198,12 +199,29 @@ class Snapshot:
         Raises:
             DataError: A row is damaged.
         """
+        for batch in self._scan(VECTOR_COLUMNS, _LOAD_ROWS):
+            yield read_batch(batch, self.dimension, self.folder)
+
+    def vectors(self, size: int) -> Iterator[Vectors]:
+        """All documents with their vectors, at most ``size`` documents at a time, each verified.
+
+        Raises:
+            DataError: A row is damaged.
+        """
+        for batch in self._scan(ROW_COLUMNS, size):
+            yield vectors_of(batch, self.dimension, self.folder)
+
+    def _scan(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows, and their numbers.
+
+        Raises:
+            DataError: Rows are missing.
+        """
         count = 0
         with lance_errors("read", self.folder):
-            query = self._table.search().select(VECTOR_COLUMNS).with_row_id(True)
-            for batch in query.to_batches(_LOAD_ROWS):
+            for batch in self._table.search().select(columns).with_row_id(True).to_batches(size):
                 count += batch.num_rows
-                yield read_batch(batch, self.dimension, self.folder)
+                yield batch
         if count != self.count:
             raise DataError(f"{self.folder}: read {count} of {self.count} documents", hint="the table is damaged")
 
