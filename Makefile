@@ -7,12 +7,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.rabtriever-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format clean report
 
 help:
 	@echo "make demo     train, index, evaluate and search on the example data (about 10 minutes)"
 	@echo "make test     all tests (under 10 minutes)"
 	@echo "make lint     ruff and mypy"
+	@echo "make experiments-NAME DATA=FOLDER    one of experiments/NAME.yaml, from training to results (hours)"
+	@echo "make report   docs/results.md from experiments/results"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make clean    remove caches and the virtual environment"
 
@@ -38,6 +40,13 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+experiments-%: $(INSTALLED)
+	@test -n "$(DATA)" || { echo "name the folder of datasets: make experiments-$* DATA=FOLDER" >&2; exit 2; }
+	@$(BIN)/python experiments/run.py $* --data "$(DATA)"
+
+report: $(INSTALLED)
+	@$(BIN)/python experiments/report.py
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .

@@ -1,0 +1,137 @@
+"""docs/results.md from the JSON files in ``experiments/results`` alone: ``make report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rabtriever.evaluation.significance import paired_difference
+
+HERE = Path(__file__).parent
+MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
+
+PAPER = {
+    "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
+    "saycan": {"best bi-encoder": (44.2, 56.8), "student": (67.3, 73.7), "teacher": (71.2, 79.8)},
+}
+"""R@1 and MRR in percent, of a 7B model (arXiv 2604.23336)."""
+
+NAMES = {
+    "student": "**student** (folded)",
+    "teacher": "teacher",
+    "untrained": "untrained teacher",
+    "bm25": "BM25",
+    "dense": "bi-encoder, same backbone",
+}
+
+
+def section(name: str, results: Path) -> list[str]:
+    """One dataset: a table of systems, what the student keeps, and every difference with its interval."""
+    main = json.loads((results / f"{name}.json").read_text())
+    seeds = [json.loads(path.read_text()) for path in sorted(results.glob(f"{name}-seed*.json"))]
+    lines = [f"## {name}", "", f"{main['queries']:,} {main['split']} queries; data `{main['fingerprint'][:12]}`."]
+    training = results / f"{name}-training.json"
+    if training.exists():
+        lines += ["", _training(json.loads(training.read_text()))]
+    lines += ["", "| system | " + " | ".join(MEASURES) + " | ms/query | queries |", "|---" * (len(MEASURES) + 3) + "|"]
+    for system, figures in main["systems"].items():
+        cells = [_figure(system, measure, figures, seeds) for measure in MEASURES]
+        time = f"{figures['ms_per_query']:,.1f} | {figures['queries']:,} |"
+        lines.append(f"| {_named(system)} | {' | '.join(cells)} | {time}")
+    if seeds:
+        lines += ["", f"The student: mean and standard deviation of {len(seeds) + 1} seeds on the same teacher."]
+    lines += ["", *_kept(main, seeds), "", *_paper(name)]
+    return [*lines, "", *_differences(main), ""]
+
+
+def _named(system: str) -> str:
+    return NAMES[system.partition(":")[0]]
+
+
+def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Measure -> query -> value, for each seed's student."""
+    return [report["per_query"]["student"] for report in (main, *seeds)]
+
+
+def _figure(system: str, measure: str, figures: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> str:
+    if system != "student" or not seeds:
+        return f"{figures[measure]:.3f}"
+    values = [figures[measure], *(report["systems"]["student"][measure] for report in seeds)]
+    return f"{mean(values):.3f} ± {stdev(values):.3f}"
+
+
+def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
+    """The student's share of its teacher's figures on the queries that both answered, by seed."""
+    teacher = main["per_query"].get("teacher")
+    if teacher is None:
+        return []
+    parts = []
+    for measure in ("R@1", "MRR@10"):
+        queries = teacher[measure]
+        whole = mean(queries.values())
+        shares = [100 * mean(student[measure][q] for q in queries) / whole for student in _students(main, seeds)]
+        listed = f" ({', '.join(f'{share:.0f}' for share in shares)})" if len(shares) > 1 else ""
+        parts.append(f"{mean(shares):.0f} % of its {measure}{listed}")
+    return [f"What the student keeps of the teacher, on the teacher's {len(queries):,} queries: {'; '.join(parts)}."]
+
+
+def _paper(name: str) -> list[str]:
+    if name not in PAPER:
+        return []
+    figures = ", ".join(f"{system} {r1} / {mrr}" for system, (r1, mrr) in PAPER[name].items())
+    kept = 100 * PAPER[name]["student"][0] / PAPER[name]["teacher"][0]
+    return [f"The paper, with 7B (R@1 / MRR in percent): {figures}; the student keeps {kept:.1f} % of R@1."]
+
+
+def _differences(main: dict[str, Any]) -> list[str]:
+    """Paired bootstrap over queries of the student (seed 0) against each other system."""
+    columns = ("student (seed 0) against", "measure", "queries", "difference", "95 % interval", "p")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    student = main["per_query"]["student"]
+    for system, values in main["per_query"].items():
+        if system == "student":
+            continue
+        for measure in ("R@1", "MRR@10"):
+            found = paired_difference(student[measure], values[measure], seed=main["seed"])
+            span = f"{found.low:+.3f} to {found.high:+.3f}"
+            row = (_named(system), measure, f"{found.queries:,}", f"{found.difference:+.3f}", span, f"{found.p:.4f}")
+            lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
+def _training(training: dict[str, Any]) -> str:
+    teacher, student = training["teacher"], training["distill"]
+    return (
+        f"Stage I: {teacher['steps']:,} steps, {teacher['tokens']:,} tokens, {teacher['seconds'] / 60:.0f} minutes; "
+        f"stage III: {student['pairs']:,} pairs, {student['epochs']} epochs, {student['seconds'] / 60:.0f} minutes "
+        f"(of which most for the teacher's outputs, unless they were stored)."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "results.md")
+    options = parser.parse_args()
+    names = [name for name in PAPER if (options.results / f"{name}.json").exists()]
+    lines = [
+        "# Results",
+        "",
+        "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint",
+        "and every query's values. Base model: SmolLM2-135M-Instruct; two processors, no accelerator. How each was",
+        "made, and what did not work: [experiments/README.md](../experiments/README.md).",
+        "",
+    ]
+    for name in names:
+        lines += section(name, options.results)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text("\n".join(lines).rstrip() + "\n")
+    print(f"{options.output}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    main()

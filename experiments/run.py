@@ -1,0 +1,162 @@
+"""One experiment from training to its results file; what is there already is not made again.
+
+    python experiments/run.py NAME --data DATA [--models models] [--dry-run]
+    make experiments-NAME DATA=DATA
+
+A teacher and a student by ``experiments/NAME.yaml``, further students on the same teacher by other seeds, a bi-encoder
+on the same backbone and queries for each learning rate, of which dev chooses one, then one evaluation of them all
+beside BM25 and the untrained teacher, and one of each further student. Every step is a command, printed before it
+runs. A training or distillation that was interrupted goes on where it stopped; the other steps start again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a YAML file of settings does not say.
+
+    Attributes:
+        dataset: The folder below DATA.
+        seeds: Of the further students; the first one has seed 0, as its teacher.
+        teacher_limit: Of the test queries, so many are drawn for those who read every pair; None is all.
+        tokens: What each bi-encoder reads.
+        max_tokens: Its longest text.
+        keep_end: Its longer queries lose their start, as the teacher's do.
+        rates: Its learning rates.
+    """
+
+    dataset: str
+    seeds: tuple[int, ...] = (1, 2)
+    teacher_limit: int | None = None
+    tokens: int = 300_000
+    max_tokens: int = 128
+    keep_end: bool = False
+    rates: tuple[float, ...] = (1e-4, 3e-4)
+
+
+EXPERIMENTS = {
+    "saycan": Experiment("saycan"),
+    "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
+}
+
+
+class Steps:
+    """The commands of one experiment, each with the file that shows it is done."""
+
+    def __init__(self, name: str, data: Path, models: Path) -> None:
+        self.name, self.plan = name, EXPERIMENTS[name]
+        self.settings = HERE / f"{name}.yaml"
+        self.data = str(data / self.plan.dataset)
+        self.models = models
+        self.model = models / name
+
+    def __iter__(self) -> Iterator[tuple[Path, list[str]]]:
+        train = ["train", self.data, "-o", str(self.model), "--config", str(self.settings)]
+        yield self.model / "config.json", _rabtriever(*train)
+        for seed in self.plan.seeds:
+            folder = self._seed(seed)
+            distill = ["distill", str(self.model), self.data, "-o", str(folder), "--seed", str(seed)]
+            yield folder / "config.json", _rabtriever(*distill, *self._distill_settings())
+        for rate in self.plan.rates:
+            yield self._bi_encoder(rate) / "training.json", self._train_bi_encoder(rate)
+        yield self.result(), self._evaluate()
+        for seed in self.plan.seeds:
+            evaluate = ["evaluate", str(self._seed(seed)), self.data, "--systems", "student"]
+            yield self.result(f"-seed{seed}"), _rabtriever(*evaluate, "-o", str(self.result(f"-seed{seed}")))
+
+    def _seed(self, seed: int) -> Path:
+        return self.models / f"{self.name}-seed{seed}"
+
+    def _bi_encoder(self, rate: float) -> Path:
+        return self.models / f"{self.name}-bi-encoder-{rate:g}"
+
+    def result(self, suffix: str = "") -> Path:
+        return HERE / "results" / f"{self.name}{suffix}.json"
+
+    def _distill_settings(self) -> list[str]:
+        """Stage III's settings alone: ``distill`` refuses those of stage I."""
+        given: dict[str, Any] = yaml.safe_load(self.settings.read_text()).get("distill", {})
+        return [part for key, value in _flat(given, "distill") for part in ("--set", f"{key}={json.dumps(value)}")]
+
+    def _train_bi_encoder(self, rate: float) -> list[str]:
+        settings = yaml.safe_load(self.settings.read_text())
+        teacher: dict[str, Any] = settings.get("teacher", {})
+        command = [sys.executable, str(HERE / "bi_encoder.py"), self.data, "-o", str(self._bi_encoder(rate))]
+        command += ["--learning-rate", f"{rate:g}", "--tokens", str(self.plan.tokens)]
+        command += ["--max-tokens", str(self.plan.max_tokens)]
+        command += ["--freeze-layers", str(teacher.get("freeze_layers", 12))]
+        if "max_queries" in teacher:
+            command += ["--queries", str(teacher["max_queries"])]
+        return [*command, "--keep-end"] if self.plan.keep_end else command
+
+    def _evaluate(self) -> list[str]:
+        systems = "student,teacher,untrained,bm25"
+        if self.plan.rates:
+            systems += f",dense:{max(map(self._bi_encoder, self.plan.rates), key=_dev_mrr)}"
+        command = ["evaluate", str(self.model), self.data, "--systems", systems, "-o", str(self.result())]
+        limit = self.plan.teacher_limit
+        return _rabtriever(*command) if limit is None else _rabtriever(*command, "--teacher-limit", str(limit))
+
+
+def _rabtriever(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "rabtriever", *arguments]
+
+
+def _flat(settings: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _dev_mrr(folder: Path) -> float:
+    """The best MRR that a bi-encoder reached on dev; below all others where it has not been trained."""
+    report = folder / "training.json"
+    return max(json.loads(report.read_text())["dev_mrr"]) if report.exists() else -1.0
+
+
+def _note_training(model: Path, target: Path) -> None:
+    """Keep beside the results what the model's folder says of its training."""
+    training = json.loads((model / "config.json").read_text())["training"]
+    for stage in training.values():
+        stage.pop("history", None)
+    target.write_text(json.dumps(training, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=EXPERIMENTS)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of datasets in BEIR layout")
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    options = parser.parse_args()
+    steps = Steps(options.name, options.data, options.models)
+    for made, command in steps:
+        if made.exists():
+            print(f"there already: {made}", flush=True)
+            continue
+        print(shlex.join(command), flush=True)
+        if not options.dry_run:
+            subprocess.run(command, check=True)
+    if not options.dry_run:
+        _note_training(steps.model, steps.result("-training"))
+
+
+if __name__ == "__main__":
+    main()

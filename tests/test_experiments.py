@@ -1,0 +1,56 @@
+"""The experiments' scripts: which commands they run, and what the report makes of the results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rabtriever.evaluation import Report, SystemResult
+from rabtriever.evaluation.measures import MEASURES
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+
+
+def run(script: str, *arguments: object, cwd: Path) -> str:
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=cwd).stdout
+
+
+def reported(values: dict[str, list[float]], path: Path) -> None:
+    systems = {
+        name: SystemResult(name, {m: {f"q{i}": v for i, v in enumerate(found)} for m in MEASURES}, 1.0, 0.0)
+        for name, found in values.items()
+    }
+    Report("saycan", "0123456789abcdef", "test", 4, 0, systems).save(path)
+
+
+def test_the_report_states_what_the_files_say(tmp_path: Path) -> None:
+    reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 0], "bm25": [0, 0, 0, 0]}, tmp_path / "saycan.json")
+    reported({"student": [1, 1, 1, 0]}, tmp_path / "saycan-seed1.json")
+    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert "| **student** (folded) | 0.625 ± 0.177 |" in text
+    assert "| teacher | 0.750 |" in text
+    assert "83 % of its R@1 (67, 100)" in text
+    assert "| teacher | R@1 | 4 | -0.250 |" in text
+    assert "the student keeps 94.5 % of R@1" in text  # the paper's
+    assert "## esconv" not in text
+
+
+@pytest.mark.parametrize("name", ["saycan", "esconv"])
+def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_path: Path) -> None:
+    for rate, mrr in (("0.0001", 0.4), ("0.0003", 0.5)):
+        folder = tmp_path / "models" / f"{name}-bi-encoder-{rate}"
+        folder.mkdir(parents=True)
+        (folder / "training.json").write_text(json.dumps({"dev_mrr": [0.1, mrr, 0.2]}))
+    lines = run("run.py", name, "--data", "DATA", "--dry-run", cwd=tmp_path).splitlines()
+    assert sum("there already" in line for line in lines) >= 2
+    verbs = [line.split(" -m rabtriever ")[1].split()[0] for line in lines if " -m rabtriever " in line]
+    assert verbs[:3] == ["train", "distill", "distill"]
+    chosen = [line for line in lines if "dense:" in line]
+    assert all("bi-encoder-0.0003" in line for line in chosen)  # by dev
+    assert (FOLDER / f"{name}.yaml").exists()
