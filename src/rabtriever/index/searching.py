@@ -207,4 +207,5 @@ def _in_part(
 def _best_passage(part: Part, row: int, query: NDArray[np.float32]) -> int:
     segment = part.segment
     rows = np.concatenate([[row], np.flatnonzero(segment.owner == row) + len(segment)])
-    return int(np.argmax(segment.vectors[rows].astype(np.float64) @ query.astype(np.float64)))
+    # Row by row, unlike a BLAS product, so that of equal passages the first one is taken.
+    return int(np.argmax(np.einsum("ij,j->i", segment.vectors[rows].astype(np.float64), query.astype(np.float64))))
