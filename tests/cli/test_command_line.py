@@ -13,9 +13,9 @@ import rabtriever
 from cli.runner import Cli
 from rabtriever.data import Dataset
 
-VERBS = ["demo", "distill", "evaluate", "export", "index", "info", "rerank", "search", "train"]
+VERBS = ["demo", "distill", "evaluate", "export", "index", "info", "rerank", "search", "serve", "train"]
 PROGRAM = [sys.executable, "-m", "rabtriever"]
-HEAVY = {"torch", "transformers", "numpy", "lancedb", "pyarrow", "yaml", "datasets"}
+HEAVY = {"torch", "transformers", "numpy", "lancedb", "pyarrow", "yaml", "datasets", "fastapi", "uvicorn"}
 
 
 def test_help_names_every_verb_and_answers_at_once() -> None:

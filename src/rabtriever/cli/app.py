@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rabtriever import __version__
-from rabtriever.cli import demo, evaluate, export, index, index_keep, info, push, search, train
+from rabtriever.cli import demo, evaluate, export, index, index_keep, info, push, search, serve, train
 from rabtriever.cli.failures import describe
 from rabtriever.cli.output import to_json, write
 
@@ -59,7 +59,7 @@ for panel, verbs in {
         index_keep.accelerate,
         index_keep.reindex,
     ),
-    "Take along": (export.export, push.push),
+    "Take along": (export.export, push.push, serve.serve),
     "Look": (info.info,),
 }.items():
     for verb in verbs:
