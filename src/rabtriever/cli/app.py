@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rabtriever import __version__
-from rabtriever.cli import demo, evaluate, export, index, index_keep, info, push, search, serve, train
+from rabtriever.cli import demo, evaluate, export, index, index_keep, info, mcp, push, search, serve, train
 from rabtriever.cli.failures import describe
 from rabtriever.cli.output import to_json, write
 
@@ -46,7 +46,7 @@ def _root(
 for panel, verbs in {
     "Start": (demo.demo,),
     "Learn": (train.train, train.distill, evaluate.evaluate),
-    "Search": (index.index, search.search, search.rerank),
+    "Search": (index.index, search.search, search.rerank, mcp.mcp),
     "Keep an index": (
         index_keep.get,
         index_keep.list_documents,
