@@ -105,6 +105,14 @@ def test_the_cache_and_another_model(cli: Cli, index: Path, tmp_path: Path) -> N
     assert (refused.code, "already" in refused.error["message"]) == (2, True)
 
 
+def test_the_numbers_of_vectors_are_settled_when_an_index_is_made(cli: Cli, tmp_path: Path, corpus: Path) -> None:
+    arguments = ["index", tmp_path / "model", corpus, "-o", tmp_path / "half", "--on-error", "skip"]
+    assert cli(*arguments, "--dtype", "float16").code == 0
+    assert cli(*arguments).code == 0
+    other = cli(*arguments, "--dtype", "float32", "--json")
+    assert (other.code, "stores vectors as float16, not float32" in other.error["message"]) == (2, True)
+
+
 def test_passages_are_settled_when_an_index_is_made(cli: Cli, tmp_path: Path, corpus: Path) -> None:
     long = tmp_path / "long.txt"
     long.write_text("word " * 100)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rabtriever.cli.options import Json
 from rabtriever.cli.output import session
 
-__all__ = ["OnError", "index"]
+if TYPE_CHECKING:
+    from rabtriever.index.rows import Numbers
+
+__all__ = ["DType", "OnError", "index"]
 
 _WINDOW = 16
 _ACCELERATE_FROM = 20_000
@@ -23,6 +26,13 @@ class OnError(StrEnum):
 
     STOP = "stop"
     SKIP = "skip"
+
+
+class DType(StrEnum):
+    """How vectors are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
 
 
 def index(
@@ -44,6 +54,10 @@ def index(
         int | None,
         typer.Option(metavar="N", min=20, help="Cut documents of more than N characters into passages that overlap."),
     ] = None,
+    dtype: Annotated[
+        DType | None,
+        typer.Option(help="How a new index stores vectors: float32 (the default), or float16, which takes half."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make an index of documents, or bring one up to date: only new and changed documents are encoded."""
@@ -56,7 +70,9 @@ def index(
         from rabtriever.retriever import Retriever
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
-        with Index.create(output, Retriever.from_pretrained(model), exist_ok=True, passages=how) as target:
+        numbers: Numbers | None = None if dtype is None else dtype.value
+        student = Retriever.from_pretrained(model)
+        with Index.create(output, student, exist_ok=True, passages=how, dtype=numbers) as target:
             counts = target.add(documents, window=_WINDOW, progress=out.progress)
             count = target.count
             if count >= _ACCELERATE_FROM:

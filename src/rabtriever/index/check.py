@@ -126,8 +126,8 @@ def _wrong_row(store: Store, row: pa.RecordBatch, seen: dict[str, int]) -> Itera
     document = Document(id, value["text"], value["title"])
     if text_crc(document, value["metadata"], value["text_hash"]) != value["text_crc"]:
         yield Problem("text", id, damaged(store.folder, id, "text or metadata").message, stamp)
-    vector = np.asarray(value["vector"], np.float32)
-    passages = np.asarray(value["passages"], np.float32)
+    vector = np.asarray(value["vector"], store.dtype)
+    passages = np.asarray(value["passages"], store.dtype)
     if vector_crc(id, vector, passages, value["spans"]) != value["vector_crc"]:
         yield Problem("vector", id, damaged(store.folder, id, "vector").message, stamp)
     elif not (np.isfinite(vector).all() and np.isfinite(passages).all()):

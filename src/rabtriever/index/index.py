@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.files import atomic_folder
@@ -15,6 +16,7 @@ from rabtriever.index.protocol import Encoder
 from rabtriever.index.reading import Reader
 from rabtriever.index.records import Counts, DocumentLike, check_ids, whole_number
 from rabtriever.index.reindex import reindex
+from rabtriever.index.rows import Numbers
 from rabtriever.index.store import Store
 from rabtriever.progress import Progress
 
@@ -40,7 +42,13 @@ class Index(Reader):
 
     @classmethod
     def create(
-        cls, path: str | Path, student: Encoder, *, exist_ok: bool = False, passages: Passages | None = None
+        cls,
+        path: str | Path,
+        student: Encoder,
+        *,
+        exist_ok: bool = False,
+        passages: Passages | None = None,
+        dtype: Numbers | None = None,
     ) -> Index:
         """Make an empty index for a model's vectors; its folder appears whole or not at all.
 
@@ -49,9 +57,12 @@ class Index(Reader):
             student: The model.
             exist_ok: Open the index that is there already, if there is one.
             passages: Cut long documents into passages; a document scores as its best one. By default each is one.
+            dtype: How vectors are stored: ``float32``, or ``float16``, which halves the table and rounds the scores
+                (they are computed in float32 and exact for what is stored). By default float32.
 
         Raises:
-            InputError: Something else is there, or an index and ``exist_ok`` is false or it cuts passages otherwise.
+            InputError: Something else is there, or an index and ``exist_ok`` is false, or it was made with other
+                ``passages`` or another ``dtype``.
             MismatchError: The index that is there was made with another model.
         """
         folder = Path(path).expanduser()
@@ -65,11 +76,19 @@ class Index(Reader):
                     f"{folder} cuts documents into passages otherwise: {there.description.passages or 'not at all'}",
                     hint="leave the option out, or choose another folder",
                 )
+            if dtype not in (None, there._store.dtype):
+                there.close()
+                raise InputError(
+                    f"{folder} stores vectors as {there._store.dtype}, not {dtype}",
+                    hint="leave the option out, or choose another folder",
+                )
             return there
+        if dtype not in (None, *get_args(Numbers)):
+            raise InputError(f"dtype must be one of {', '.join(get_args(Numbers))}, found {dtype!r}")
         # No file is a marker: what is there is never replaced.
         with atomic_folder(folder, marker="never") as fresh:
             description = Description.of(student, folder, passages)
-            Store.create(fresh, description.table, student.dimension, pending=True)
+            Store.create(fresh, description.table, student.dimension, dtype or "float32", pending=True)
             description.write(fresh)
         return cls.open(folder, student)
 
@@ -194,7 +213,9 @@ class Index(Reader):
 
     @property
     def _encoding(self) -> writing.Encoding:
-        return writing.Encoding(lambda: self.student, self.description.dimension, self.description.passages)
+        return writing.Encoding(
+            lambda: self.student, self.description.dimension, self._store.dtype, self.description.passages
+        )
 
     @contextmanager
     def _refreshing(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ def reindex(folder: Path, student: Encoder, progress: Progress | None = None) ->
     name = "documents_" + hashlib.sha256(student.fingerprint.encode("utf-8")).hexdigest()[:12]
     new = new.model_copy(update={"table": name})
     source, target = _tables(folder, old, new)
-    encoding = Encoding(lambda: student, new.dimension, new.passages)
+    encoding = Encoding(lambda: student, new.dimension, source.dtype, new.passages)
     for _ in range(_ROUNDS):
         version = _follow(source, target, encoding, progress)
         with exclusive(folder):  # nobody commits while the last step is taken
@@ -67,7 +67,7 @@ def _tables(folder: Path, old: Description, new: Description) -> tuple[Store, St
         Description.read(folder).model_copy(update={"pending": new.table}).write(folder)
         if (folder / f"{new.table}.lance").exists():
             return source, Store(folder, new.table, new.dimension, pending=True)
-        return source, Store.create(folder, new.table, new.dimension, pending=True)
+        return source, Store.create(folder, new.table, new.dimension, source.dtype, pending=True)
 
 
 def _follow(source: Store, target: Store, encoding: Encoding, progress: Progress | None) -> int:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,9 @@ __all__ = [
     "STAMP_ROWS",
     "VECTOR_COLUMNS",
     "Found",
+    "Numbers",
     "Row",
+    "check_range",
     "documents_of",
     "schema",
     "text_crc",
@@ -45,6 +47,8 @@ STAMP_ROWS = 1 << 24
 number ever come again, after a repair) and the row's number in the commit (24 bits); so stamps grow with time."""
 
 Span = tuple[int, int]
+Numbers = Literal["float32", "float16"]
+"""How the numbers of a vector are stored. They are widened to float32 as they are read, and scored so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,9 @@ class Found:
     spans: tuple[Span, ...]
 
 
-def schema(dimension: int) -> pa.Schema:
+def schema(dimension: int, dtype: Numbers = "float32") -> pa.Schema:
     """The table's columns; ``passages`` holds the vectors of all passages but the first, one after the other."""
+    number = pa.float16() if dtype == "float16" else pa.float32()
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -86,21 +91,21 @@ def schema(dimension: int) -> pa.Schema:
             pa.field("metadata", pa.large_string(), nullable=False),
             pa.field("text_hash", pa.string(), nullable=False),
             pa.field("text_crc", pa.uint32(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+            pa.field("vector", pa.list_(number, dimension), nullable=False),
             pa.field("spans", pa.list_(pa.int64()), nullable=False),
-            pa.field("passages", pa.large_list(pa.float32()), nullable=False),
+            pa.field("passages", pa.large_list(number), nullable=False),
             pa.field("vector_crc", pa.uint32(), nullable=False),
         ]
     )
 
 
-def to_table(rows: Sequence[Row], version: int, dimension: int) -> pa.Table:
+def to_table(rows: Sequence[Row], version: int, dimension: int, dtype: Numbers = "float32") -> pa.Table:
     """Rows as Arrow, stamped with the version that their commit will make."""
     documents = [row.document for row in rows]
     base = (version << 40) + (secrets.randbits(16) << 24)
     flat_spans = [[place for span in row.spans for place in span] for row in rows]
-    first = np.stack([row.vectors[0] for row in rows])
-    more = [row.vectors[1:].ravel() for row in rows]
+    first = np.stack([row.vectors[0] for row in rows]).astype(dtype)
+    more = [row.vectors[1:].ravel().astype(dtype) for row in rows]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in more])])
     columns = {
         "id": pa.array([document.id for document in documents], pa.string()),
@@ -121,7 +126,7 @@ def to_table(rows: Sequence[Row], version: int, dimension: int) -> pa.Table:
             pa.uint32(),
         ),
     }
-    wanted = schema(dimension)
+    wanted = schema(dimension, dtype)
     return pa.table([columns[name] for name in wanted.names], schema=wanted)
 
 
@@ -136,12 +141,12 @@ def text_crc(document: Document, metadata: str, text_hash: str) -> int:
     return zlib.crc32("\0".join(f"{len(part)} {part}" for part in parts).encode("utf-8", "surrogatepass"))
 
 
-def vector_crc(id: str, vector: NDArray[np.float32], passages: NDArray[np.float32], spans: Sequence[int] = ()) -> int:
+def vector_crc(id: str, vector: NDArray[np.floating], passages: NDArray[np.floating], spans: Sequence[int] = ()) -> int:
     """The checksum of a row's vectors, whose they are, and which passages they stand for.
 
     Args:
         id: The document's id.
-        vector: The first vector, ``(k,)``.
+        vector: The first vector, ``(k,)``, as it is stored.
         passages: The others, one after the other.
         spans: Starts and ends.
 
@@ -154,6 +159,25 @@ def vector_crc(id: str, vector: NDArray[np.float32], passages: NDArray[np.float3
     if len(spans):
         crc = zlib.crc32(np.asarray(spans, np.int64).tobytes(), zlib.crc32(passages.tobytes(), crc))
     return crc
+
+
+def check_range(vectors: NDArray[np.float32], names: Sequence[str], dtype: Numbers) -> None:
+    """Refuse vectors ``(n, k)`` that hold numbers which ``dtype`` does not reach.
+
+    Raises:
+        DataError: A number is too large (code ``not_finite``).
+
+    Example:
+        >>> check_range(np.ones((1, 2), np.float32), ["document 'd1'"], "float16")
+    """
+    largest = float(np.finfo(dtype).max)
+    bad = np.flatnonzero((np.abs(vectors) > largest).any(axis=1))
+    if bad.size:
+        raise DataError(
+            f"the vector of {names[bad[0]]} holds numbers beyond {largest:,.0f}, the largest of {dtype}",
+            hint="make the index with dtype float32",
+            code="not_finite",
+        )
 
 
 def documents_of(table: pa.Table, folder: Path) -> list[Found]:

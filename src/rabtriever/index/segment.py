@@ -62,19 +62,20 @@ class Batch:
         self.stamps: NDArray[np.uint64] = batch.column("stamp").to_numpy()
         self.ids: pa.Array = batch.column("id")
         self.metadata: pa.Array = batch.column("metadata")
-        flat = batch.column("vector").flatten().to_numpy()
-        self.vectors: NDArray[np.float32] = flat.reshape(len(batch), dimension)
+        stored = batch.column("vector").flatten().to_numpy().reshape(len(batch), dimension)
         passages = batch.column("passages")
         values, offsets = passages.values.to_numpy(zero_copy_only=False), passages.offsets.to_numpy()
         spans = batch.column("spans")
         span_values, span_offsets = spans.values.to_numpy(zero_copy_only=False), spans.offsets.to_numpy()
         sums = batch.column("vector_crc").to_pylist()
-        for row, (name, vector) in enumerate(zip(self.ids.to_pylist(), self.vectors, strict=True)):
+        for row, (name, vector) in enumerate(zip(self.ids.to_pylist(), stored, strict=True)):
             part = values[offsets[row] : offsets[row + 1]]
             if vector_crc(name, vector, part, span_values[span_offsets[row] : span_offsets[row + 1]]) != sums[row]:
                 raise damaged(folder, name, "vector")
         counts = np.diff(offsets) // dimension
-        self.more: NDArray[np.float32] = values[offsets[0] : offsets[-1]].reshape(-1, dimension)
+        more = values[offsets[0] : offsets[-1]].reshape(-1, dimension)
+        self.vectors: NDArray[np.float32] = stored.astype(np.float32, copy=False)
+        self.more: NDArray[np.float32] = more.astype(np.float32, copy=False)
         self.owner: NDArray[np.intp] = np.repeat(np.arange(len(batch)), counts)
 
 

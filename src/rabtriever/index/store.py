@@ -13,7 +13,7 @@ import numpy as np
 from rabtriever.errors import DataError, InputError, MismatchError, RabtrieverError
 from rabtriever.index.description import Description
 from rabtriever.index.locks import Lease, exclusive
-from rabtriever.index.rows import STAMP_ROWS, VECTOR_COLUMNS, Row, schema, to_table
+from rabtriever.index.rows import STAMP_ROWS, VECTOR_COLUMNS, Numbers, Row, schema, to_table
 from rabtriever.index.segment import Segment, read_batch
 from rabtriever.index.snapshot import Snapshot, one_of
 from rabtriever.index.storage import Flusher, lance_errors
@@ -34,6 +34,9 @@ class Store:
         dimension: Width of the vectors.
         pending: Whether the table is being built beside the one that ``index.json`` names.
 
+    Attributes:
+        dtype: How the numbers of its vectors are stored.
+
     Raises:
         DataError: The table is missing or damaged.
     """
@@ -51,14 +54,17 @@ class Store:
             raise DataError(
                 f"{folder}: the table's vectors have {vector.list_size} numbers, index.json says {dimension}"
             )
+        self.dtype: Numbers = "float16" if str(vector.value_type) == "halffloat" else "float32"
 
     @classmethod
-    def create(cls, folder: Path, table: str, dimension: int, *, pending: bool = False) -> Store:
+    def create(
+        cls, folder: Path, table: str, dimension: int, dtype: Numbers = "float32", *, pending: bool = False
+    ) -> Store:
         """Make an empty table in an existing folder."""
         import lancedb
 
         with lance_errors("create", folder):
-            made = lancedb.connect(folder.resolve()).create_table(table, schema=schema(dimension))
+            made = lancedb.connect(folder.resolve()).create_table(table, schema=schema(dimension, dtype))
             # Without it, two processes that add the same new id both succeed, and the id is there twice.
             cast("LanceTable", made).set_unenforced_primary_key("id")
         store = cls(folder, table, dimension, pending=pending)
@@ -126,7 +132,7 @@ class Store:
             raise InputError(f"one commit holds {STAMP_ROWS:,} documents at most, found {len(rows):,}", hint="use add")
         with self.writing(), lance_errors("write to", self.folder):
             version = int(self._table.version)
-            batch = to_table(rows, version + 1, self.dimension)
+            batch = to_table(rows, version + 1, self.dimension, self.dtype)
             if new and version == self._seen:  # nobody wrote since: no need to look for the ids again
                 self._table.add(batch)
             else:

@@ -20,7 +20,7 @@ from rabtriever.data.records import Document
 from rabtriever.index.passages import Passages, cut, texts_of
 from rabtriever.index.protocol import Encoder, checked_vectors
 from rabtriever.index.records import Counts, DocumentLike, check_documents, text_hash, write_metadata
-from rabtriever.index.rows import Row
+from rabtriever.index.rows import Numbers, Row, check_range
 from rabtriever.index.store import Store
 from rabtriever.progress import Progress, SilentProgress, Task
 
@@ -39,18 +39,20 @@ class Encoding:
     Attributes:
         student: Gives the model, which is loaded only when something must be encoded.
         dimension: Width of the vectors.
+        dtype: How their numbers are stored.
         passages: How long documents are cut.
     """
 
     student: Callable[[], Encoder]
     dimension: int
+    dtype: Numbers = "float32"
     passages: Passages | None = None
 
     def rows(self, planned: Sequence[_Planned]) -> list[Row]:
         """Encode documents, all of their passages together.
 
         Raises:
-            DataError: A vector is not finite, or of another width.
+            DataError: A vector is not finite, of another width, or beyond what is stored of a number.
         """
         if not planned:
             return []
@@ -61,6 +63,7 @@ class Encoding:
             texts += parts
             names += [f"document {show(plan.document.id)}"] * len(parts)
         vectors = checked_vectors(self.student().encode_document(texts), names, self.dimension)
+        check_range(vectors, names, self.dtype)
         ends = np.cumsum([max(1, len(where)) for where in spans])
         return [
             plan.row(part, tuple(where))
