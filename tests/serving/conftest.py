@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from index.doubles import numbered
 from rabtriever.index import Index
 from rabtriever.serving import Service, Settings, create_app
 from serving.doubles import Student
+from serving.server import Running, double, started
 
 Make = Callable[..., TestClient]
 
@@ -44,6 +46,15 @@ def make(stored: Path) -> Iterator[Make]:
     yield client
     for one in clients:
         one.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def server(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that was really started, over an index of its own that anything may be written to."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copytree(stored, folder / "index")
+    with started(double(folder / "index"), folder / "log") as running:
+        yield running
 
 
 @pytest.fixture

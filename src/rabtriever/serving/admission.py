@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
-from rabtriever.serving.failures import busy, gone, timed_out
+from rabtriever.serving.failures import busy, gone, stopping, timed_out
 from rabtriever.serving.metrics import Metrics
 from rabtriever.serving.ticket import Ticket, holding
 
@@ -76,14 +76,16 @@ class Admission:
                 with suppress(RuntimeError):  # the loop may have ended meanwhile
                     loop.call_soon_threadsafe(leave)
 
+        try:
+            working = loop.run_in_executor(self._pool, contextvars.copy_context().run, call)
+        except RuntimeError:  # the pool has been closed
+            raise stopping() from None
         self.pending += 1
-        working = loop.run_in_executor(self._pool, contextvars.copy_context().run, call)
         working.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         watching = asyncio.create_task(_client_leaves(request))
         try:
-            done, _ = await asyncio.wait(
-                {working, watching}, timeout=ticket.remaining, return_when=asyncio.FIRST_COMPLETED
-            )
+            both: set[asyncio.Future[Any]] = {working, watching}
+            done, _ = await asyncio.wait(both, timeout=ticket.remaining, return_when=asyncio.FIRST_COMPLETED)
             if working in done:
                 return working.result()
             raise gone() if watching in done else timed_out()

@@ -21,8 +21,8 @@ from rabtriever.serving.ticket import current_ticket
 
 __all__ = ["Compute", "Engine", "State"]
 
-Compute = Callable[[list[Any]], Sequence[Any]]
-"""Computes a batch: one result for each content, the same as if it had come alone."""
+Compute = Callable[[Any], Any]
+"""Computes a list of contents: a sequence or array of one result for each, the same as if it had come alone."""
 
 State = Literal["ready", "failing", "stuck", "dead", "stopped"]
 

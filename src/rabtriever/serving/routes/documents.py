@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from rabtriever.data.records import check_id
@@ -16,7 +18,7 @@ __all__ = ["document_routes"]
 def document_routes(serving: Serving) -> APIRouter:
     """Keeping documents."""
     router, service = APIRouter(tags=["documents"]), serving.service
-    missing = {404: {"model": ErrorAnswer, "description": "No document has this id."}}
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "No document has this id."}}
 
     @router.post("/v1/documents", response_model=Added)
     async def store(body: Documents, request: Request) -> Response:
@@ -33,7 +35,7 @@ def document_routes(serving: Serving) -> APIRouter:
         }
         return Json(answer)
 
-    @router.get("/v1/documents/{id:path}", response_model=DocumentOut, responses={**missing})
+    @router.get("/v1/documents/{id:path}", response_model=DocumentOut, responses=missing)
     async def show(id: str, request: Request) -> Response:
         """Show a document."""
         _check(id)
@@ -46,7 +48,7 @@ def document_routes(serving: Serving) -> APIRouter:
         }
         return Json(answer)
 
-    @router.delete("/v1/documents/{id:path}", response_model=Deleted, responses={**missing})
+    @router.delete("/v1/documents/{id:path}", response_model=Deleted, responses=missing)
     async def delete(id: str, request: Request) -> Response:
         """Delete a document. What is answered is on disk."""
         _check(id)

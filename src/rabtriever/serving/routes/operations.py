@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -24,7 +25,7 @@ _MESSAGES = {
 def operation_routes(serving: Serving) -> APIRouter:
     """What orchestrators and monitors ask."""
     router, service = APIRouter(tags=["operations"]), serving.service
-    unwell = {503: {"model": ErrorAnswer, "description": "It is not."}}
+    unwell: dict[int | str, dict[str, Any]] = {503: {"model": ErrorAnswer, "description": "It is not."}}
 
     def told(status: str) -> Response:
         answer: Status = {
@@ -34,7 +35,7 @@ def operation_routes(serving: Serving) -> APIRouter:
         }
         return Json(answer)
 
-    @router.get("/health", response_model=Status, responses={**unwell})
+    @router.get("/health", response_model=Status, responses=unwell)
     async def health() -> Response:
         """Whether the process is worth keeping: not when its worker is dead or stuck."""
         state = service.engine.state
@@ -42,7 +43,7 @@ def operation_routes(serving: Serving) -> APIRouter:
             raise _unwell(state)
         return told("healthy")
 
-    @router.get("/ready", response_model=Status, responses={**unwell})
+    @router.get("/ready", response_model=Status, responses=unwell)
     async def ready() -> Response:
         """Whether a request sent now would be answered; a model that failed lately is tried again for this."""
         state = service.engine.state

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Request, Response
 
 from rabtriever.index.records import sigmoid
-from rabtriever.serving.explain import Explanation
+from rabtriever.serving.explain import Explanation, Share
 from rabtriever.serving.schemas import ExplanationOut, HitOut, SearchAnswer, SearchRequest, ShareOut
 from rabtriever.serving.service import Found
 from rabtriever.serving.service import Request as Search
@@ -60,6 +58,15 @@ def _explanation(why: Explanation) -> ExplanationOut:
         "log_odds": why.log_odds,
         "probability": sigmoid(why.log_odds),
         "bias": why.bias,
-        "dimensions": [ShareOut(**asdict(share)) for share in why.dimensions],
+        "dimensions": [_share(share) for share in why.dimensions],
         "rest": why.rest,
+    }
+
+
+def _share(share: Share) -> ShareOut:
+    return {
+        "dimension": share.dimension,
+        "query": share.query,
+        "document": share.document,
+        "contribution": share.contribution,
     }
