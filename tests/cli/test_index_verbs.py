@@ -121,3 +121,15 @@ def test_passages_are_settled_when_an_index_is_made(cli: Cli, tmp_path: Path, co
     assert cli(*arguments).code == 0
     other = cli(*arguments, "--passages", "60", "--json")
     assert (other.code, "cuts documents into passages otherwise" in other.error["message"]) == (2, True)
+
+
+def test_codes_of_single_bits_are_tried_for_queries_of_a_file(cli: Cli, index: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    file = tmp_path / "queries.txt"
+    file.write_text("\n".join(f"question {i}" for i in range(40)))
+    ran = cli("accelerate", index, "--fast", file, "--json")
+    assert (ran.code, ran.json["codes"] in ("rabitq", "sq8")) == (0, True)
+    assert 0 < ran.json["bits_recall"] <= 1
+    file.write_text("one\ntwo")
+    few = cli("accelerate", index, "--fast", file, "--json")
+    assert (few.code, "found 2" in few.error["message"]) == (2, True)

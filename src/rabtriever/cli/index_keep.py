@@ -151,15 +151,31 @@ def compact(index: IndexFolder, json: Json = False) -> None:
         out.emit(payload, f"{index}: {before} before, {after} now; {done.versions} version(s) kept")
 
 
-def accelerate(index: IndexFolder, json: Json = False) -> None:
+def accelerate(
+    index: IndexFolder,
+    fast: Annotated[
+        str | None,
+        typer.Option(metavar="QUERIES", help="Try codes of single bits, made for queries like those of this file."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Build an index's cache: quicker to open and, with faiss, to search."""
     with session(json, interrupted="stopped; the index is as it was") as out:
         from rabtriever.index import Index
+        from rabtriever.index.corpus import Corpus
 
         with Index.open(index) as opened:
-            header = opened.accelerate()
-        payload = {"documents": header.documents, "codes": header.codes, "recall": header.recall}
+            queries = None if fast is None else [query.content for query in Corpus([fast])]
+            header = opened.accelerate(queries, fast=fast is not None)
+        payload = {
+            "documents": header.documents,
+            "codes": header.codes,
+            "recall": header.recall,
+            "bits_recall": header.bits_recall,
+        }
         how = f"a scan of {header.codes} codes finds {header.recall:.1%}" if header.codes else "searched exactly"
+        if header.bits_recall is not None and header.codes != "rabitq":
+            how += f" (single bits would find {header.bits_recall:.1%})"
         out.emit(payload, f"{index}: {header.documents:,} documents cached, {how}")
 
 

@@ -1,8 +1,9 @@
 """A flat scan over quantised vectors, which chooses the candidates whose scores are then computed exactly.
 
 Scalar codes (8 bits or half floats per dimension) keep the ranking of a language model's states nearly whole, where
-graphs, clusters and single bits do not; still each is used only after :func:`measure` has found at least
-:data:`LEAST_RECALL` of the true ten best among its candidates.
+graphs and clusters do not. Single bits (RaBitQ) are several times quicker and keep it only after a rescaling that is
+made for the queries at hand (:mod:`rabtriever.index.rescaling`), so they are tried only when asked for. Each way is
+used only after :func:`measure` has found at least :data:`LEAST_RECALL` of the true ten best among its candidates.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from rabtriever.index.rescaling import build_bits, query_factors
 from rabtriever.index.scan import best_of, top_k
 
 if TYPE_CHECKING:
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_RECALL", "Accelerator", "Codes", "build", "measure", "open_scan", "version"]
 
-Codes = Literal["sq8", "fp16"]
+Codes = Literal["sq8", "fp16", "rabitq"]
 LEAST_RECALL = 0.99
 _BLOCK = 1 << 14
 _TRAIN = 1 << 17
 """Vectors that the range of the 8-bit codes is taken from."""
+_BITS_FETCH = 100
+"""Candidates of single bits at least, which are less sure than those of more."""
 _FEW = 16
 """A full pass over the chosen documents is quicker when fewer than one in this many takes part."""
 
@@ -53,6 +57,7 @@ class Accelerator:
 
     def __init__(self, scan: Any) -> None:
         self._scan = scan
+        self._factors = query_factors(scan)
 
     def candidates(
         self, queries: NDArray[np.float32], k: int, segment: Segment, mask: NDArray[np.bool_] | None
@@ -72,26 +77,41 @@ class Accelerator:
         there = len(segment) if mask is None else int(mask.sum())
         if there * _FEW < len(segment) or 4 * k > there:
             return None
-        selected = None
-        if mask is not None:
+        selected, fetch = None, max(4 * k, k + 30)
+        if self._factors is not None:
+            if 2 * there < len(segment):  # a scan of single bits cannot pass documents over: most would be wasted
+                return None
+            queries = queries * self._factors
+            fetch = max(_BITS_FETCH, 10 * k) * len(segment) // there
+        elif mask is not None:
             bits = np.packbits(np.concatenate([mask, mask[segment.owner]]), bitorder="little")
             selected = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        fetch = min(self._scan.ntotal, max(4 * k, k + 30))
+        fetch = min(self._scan.ntotal, fetch)
         while True:
             _, rows = self._scan.search(np.ascontiguousarray(queries), fetch, params=selected)
-            chosen = [_documents(found, segment) for found in rows]
-            if fetch == self._scan.ntotal or min(map(len, chosen)) > k + 10 or not len(segment.owner):
+            chosen = [_documents(found, segment, mask) for found in rows]
+            if fetch == self._scan.ntotal or min(map(len, chosen)) > k + 10:
                 return chosen
             fetch = min(self._scan.ntotal, 4 * fetch)  # many passages of few documents: look further
 
 
-def build(vectors: NDArray[np.float32], codes: Codes, path: Path) -> None:
-    """Write the quantised copy of vectors ``(n, d)``, which may be mapped from a file; memory: the copy itself."""
+def build(vectors: NDArray[np.float32], codes: Codes, path: Path, queries: NDArray[np.float32]) -> None:
+    """Write the quantised copy of vectors ``(n, d)``, which may be mapped from a file; memory: the copy itself.
+
+    Args:
+        vectors: The vectors.
+        codes: How.
+        path: The file.
+        queries: Queries ``(q, d)`` as those to come, which single bits are made for.
+    """
     faiss = _faiss()
-    kind = faiss.ScalarQuantizer.QT_8bit if codes == "sq8" else faiss.ScalarQuantizer.QT_fp16
-    scan = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, len(vectors) // _TRAIN)
-    scan.train(np.ascontiguousarray(vectors[::step]))
+    sample = np.ascontiguousarray(vectors[:: max(1, len(vectors) // _TRAIN)])
+    if codes == "rabitq":
+        scan = build_bits(sample, queries)
+    else:
+        kind = faiss.ScalarQuantizer.QT_8bit if codes == "sq8" else faiss.ScalarQuantizer.QT_fp16
+        scan = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        scan.train(sample)
     for start in range(0, len(vectors), _BLOCK):
         scan.add(np.ascontiguousarray(vectors[start : start + _BLOCK]))
     faiss.write_index(scan, str(path))
@@ -129,9 +149,10 @@ def _faiss() -> Any:
     return import_module("faiss")
 
 
-def _documents(rows: NDArray[np.int64], segment: Segment) -> NDArray[np.intp]:
+def _documents(rows: NDArray[np.int64], segment: Segment, mask: NDArray[np.bool_] | None) -> NDArray[np.intp]:
     rows = rows[rows >= 0]
     further = rows >= len(segment)
     rows = rows.copy()
     rows[further] = segment.owner[rows[further] - len(segment)]
-    return np.unique(rows).astype(np.intp)
+    documents = np.unique(rows).astype(np.intp)
+    return documents if mask is None else documents[mask[documents]]

@@ -50,7 +50,8 @@ class Header(BaseModel):
         documents: How many there are, and ``vectors``, how many vectors they have.
         dimension: Width of the vectors.
         codes: How the vectors are quantised for the scan; None where no way is good enough, or faiss is missing.
-        recall: The least measured recall at 10 of the codes chosen, or of those refused.
+        recall: The measured recall at 10 of the codes chosen, or of the last ones refused.
+        bits_recall: That of codes of single bits, where they were tried.
         sums: Checksums of the files.
     """
 
@@ -67,11 +68,16 @@ class Header(BaseModel):
     dimension: int
     codes: accelerator.Codes | None = None
     recall: float | None = None
+    bits_recall: float | None = None
     sums: dict[str, int]
 
 
 def build(
-    folder: Path, description: Description, snapshot: Snapshot, queries: Callable[[], NDArray[np.float32]]
+    folder: Path,
+    description: Description,
+    snapshot: Snapshot,
+    queries: Callable[[], NDArray[np.float32]],
+    fast: bool = False,
 ) -> Header:
     """Copy a version's vectors, quantise them, and measure whether the codes may be used.
 
@@ -80,6 +86,7 @@ def build(
         description: Of the index.
         snapshot: The version.
         queries: Gives query vectors ``(q, k)`` to measure with.
+        fast: Try codes of single bits first, made for one half of the queries and measured on the other.
 
     Raises:
         DataError: A stored vector is damaged.
@@ -91,7 +98,7 @@ def build(
             shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
         _copy(snapshot, fresh)
         segment = _segment(fresh, description.dimension)
-        codes, recall = _quantise(fresh, segment, queries) if len(segment) else (None, None)
+        codes, recall, bits = _quantise(fresh, segment, queries, fast) if len(segment) else (None, None, None)
         header = Header(
             faiss_version=accelerator.version(),
             fingerprint=description.model.fingerprint,
@@ -102,6 +109,7 @@ def build(
             dimension=description.dimension,
             codes=codes,
             recall=recall,
+            bits_recall=bits,
             sums={path.name: _sum(path) for path in fresh.iterdir()},
         )
         del segment
@@ -215,22 +223,27 @@ def _mapped(path: Path, kind: type[np.generic]) -> NDArray[Any]:
 
 
 def _quantise(
-    fresh: Path, segment: Segment, queries: Callable[[], NDArray[np.float32]]
-) -> tuple[accelerator.Codes | None, float | None]:
-    """Try the codes, smallest first, until one finds what an exact search finds."""
+    fresh: Path, segment: Segment, queries: Callable[[], NDArray[np.float32]], fast: bool
+) -> tuple[accelerator.Codes | None, float | None, float | None]:
+    """Try the codes, smallest first, until one finds what an exact search finds.
+
+    Returns:
+        The codes, their recall (or that of the last ones refused), and the recall of single bits where they were tried.
+    """
     if accelerator.version() is None:
-        return None, None
+        return None, None, None
     vectors, path = queries(), fresh / "scan.faiss"
-    recall = None
-    tried: tuple[accelerator.Codes, ...] = ("sq8", "fp16")
+    recall = bits = None
+    tried: tuple[accelerator.Codes, ...] = ("rabitq", "sq8", "fp16") if fast else ("sq8", "fp16")
     for codes in tried:
-        accelerator.build(segment.vectors, codes, path)
+        accelerator.build(segment.vectors, codes, path, vectors[::2])
         scan = accelerator.open_scan(path, len(segment.vectors), segment.vectors.shape[1])
-        recall = accelerator.measure(segment, scan, vectors)
+        recall = accelerator.measure(segment, scan, vectors[1::2] if codes == "rabitq" else vectors)
+        bits = recall if codes == "rabitq" else bits
         if recall >= accelerator.LEAST_RECALL:
-            return codes, recall
+            return codes, recall, bits
     path.unlink()
-    return None, recall
+    return None, recall, bits
 
 
 def _caches(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import get_args
 
 from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.files import atomic_folder
-from rabtriever.index import cache, maintenance, repair, searching, writing
+from rabtriever.index import accelerator, cache, maintenance, repair, searching, writing
 from rabtriever.index.description import Description
 from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder
@@ -21,6 +21,9 @@ from rabtriever.index.store import Store
 from rabtriever.progress import Progress
 
 __all__ = ["Index"]
+
+_QUERIES = 40
+"""To make codes of single bits with one half and measure them, ten documents each, with the other."""
 
 
 class Index(Reader):
@@ -163,7 +166,7 @@ class Index(Reader):
         self.refresh()  # lets go of the version before
         return maintenance.clean_up(self._store, before)
 
-    def accelerate(self, queries: Sequence[str] | None = None) -> cache.Header:
+    def accelerate(self, queries: Sequence[str] | None = None, *, fast: bool = False) -> cache.Header:
         """Build the cache for this version: vectors mapped from a file, and a quantised scan if it is faithful.
 
         The scan needs faiss (``pip install 'rabtriever[fast]'``) and is used only if it finds 99 % of what an exact
@@ -172,13 +175,27 @@ class Index(Reader):
 
         Args:
             queries: Queries to measure with; beginnings of stored texts when left out.
+            fast: Try codes of a single bit, made for queries like these: the quickest scan over millions of vectors,
+                used where it is as faithful. It needs queries as they will come, 40 or better a few hundred.
 
         Raises:
-            InputError: The disk is full.
+            InputError: The disk is full, or ``fast`` is asked for without enough queries or without faiss.
         """
+        if fast and len(set(queries or ())) < _QUERIES:
+            raise InputError(
+                f"codes of single bits are made for queries: give {_QUERIES} different ones or more, found"
+                f" {len(set(queries or ()))}",
+                hint="real ones, as users ask them",
+            )
+        if fast and accelerator.version() is None:
+            raise InputError(
+                "codes of single bits need the package faiss, which is not installed",
+                hint="pip install 'rabtriever[fast]'",
+                code="missing_package",
+            )
         self.refresh()
         encoded = searching.sample_queries(self._snapshot, lambda: self.student, queries)
-        header = cache.build(self.path, self.description, self._snapshot, encoded)
+        header = cache.build(self.path, self.description, self._snapshot, encoded, fast)
         self._adopt(self.description)
         return header
 
