@@ -93,6 +93,16 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def half(
+    arguments: argparse.Namespace, folder: Path, model: Vectors, queries: list[str], truth: list[list[str]]
+) -> dict[str, object]:
+    """What storing the same vectors as float16 saves and loses."""
+    index = Index.create(folder / "half", model, dtype="float16")
+    index.add(documents(arguments.documents), batch_size=8192)
+    found, _ = timed(lambda query: index.search(query), queries)
+    return {"recall_at_10": recall(found, truth), "table_bytes": size(index.path)}
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     real = None if arguments.vectors is None else np.load(arguments.vectors, mmap_mode="r")
     model = Vectors(arguments.dimension, real)
@@ -125,12 +135,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     found, report["cached"] = timed(lambda query: index.search(query), queries)
     report["cached_recall_at_10"] = recall(found, truth)
     _, report["cached, 50 % of rows"] = timed(lambda query: index.search(query, filter="percent < 50"), queries)
+    header = index.accelerate([str(number) for number in range(10_000, 10_300)], fast=True)
+    found, report["cached, single bits tried"] = timed(lambda query: index.search(query), queries)
+    report["single_bits"] = {"codes": header.codes, "self_check_recall": header.bits_recall}
+    report["single_bits_recall_at_10"] = recall(found, truth)
 
     def after_upsert(query: str) -> list[Hit]:
         index.upsert([Document(f"new{query}", str(arguments.documents + int(query)))])
         return index.search(query)
 
     _, report["upsert of one, then search"] = timed(after_upsert, queries[: arguments.queries // 4])
+    report["float16"] = half(arguments, folder, model, queries, truth)
     # Kilobytes on Linux, bytes on macOS.
     report["peak_memory_maxrss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return report
