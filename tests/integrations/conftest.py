@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from rabtriever import Document, Index, Reranker, Retriever
-from rabtriever.predictor import Predictor, PredictorConfig
-from toy_data import NEEDS, SHORT, TOOLS
+from rabtriever import Document, Index, Retriever
+from tiny_student import save_tiny_student
+from toy_data import TOOLS
 
 DOCUMENTS = [
     Document(tool, f"take the {tool}", "" if place % 2 else f"the {tool}", {"place": place})
@@ -20,13 +19,7 @@ DOCUMENTS = [
 
 @pytest.fixture(scope="session")
 def student_folder(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    teacher = Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
-    torch.manual_seed(0)
-    predictor = Predictor(teacher.backbone.hidden_size, PredictorConfig(zero_init=False))
-    predictor.fit_standardization(teacher.query_states(NEEDS), teacher.document_states(TOOLS))
-    folder = tmp_path_factory.mktemp("student") / "model"
-    Retriever(teacher, predictor).save_pretrained(folder)
-    return folder
+    return save_tiny_student(tiny_folder("llama"), tmp_path_factory.mktemp("student") / "model")
 
 
 @pytest.fixture(scope="session")
