@@ -105,3 +105,10 @@ def test_names_cannot_break_a_table() -> None:
     systems = {"a|b\nc": {"R@1": 1.0}}
     card = model_card(config(training={"results": {"systems": systems}}), "household")
     assert "| a\\|b c | 1 |" in card
+
+
+@pytest.mark.parametrize("kind", ["reranker", "retriever"])
+def test_training_data_and_intended_use_are_named(kind: str) -> None:
+    card = model_card(config(kind=kind, training={"teacher": {"dataset": "household", "data": "f00d"}}), "my-model")
+    assert "| dataset | household |" in card
+    assert "## Intended use\n\nTo " in card

@@ -13,8 +13,9 @@ from rabtriever.embedded_models import EMBEDDED, cache_dir, prepare_embedded
 from rabtriever.errors import InputError
 from rabtriever.files import read_json
 from rabtriever.fingerprints import weight_files
+from rabtriever.hub import fetch
 
-__all__ = ["EMBEDDED", "base_name", "cache_dir", "resolve_base"]
+__all__ = ["EMBEDDED", "base_name", "cache_dir", "is_hub_id", "resolve_base"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt"]
@@ -34,6 +35,16 @@ def base_name(base: str | Path) -> str:
     name = os.fspath(base)
     folder = Path(name).expanduser()
     return name if name in EMBEDDED or not folder.is_dir() else str(folder.resolve())
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Whether this means a model in the hub: it looks like an id, and no folder here is called so.
+
+    Example:
+        >>> is_hub_id("Qwen/Qwen3-0.6B"), is_hub_id("smollm2-135m")
+        (True, False)
+    """
+    return bool(_HUB_ID.fullmatch(os.fspath(name))) and not Path(name).exists()
 
 
 def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
@@ -65,7 +76,7 @@ def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = N
             f"{folder} is a file, but a base model is a folder",
             hint="give the folder with its config.json and safetensors",
         )
-    if _HUB_ID.fullmatch(name):
+    if is_hub_id(name):
         return _checked(_from_hub(name, say))
     if folder.is_absolute():
         raise InputError(
@@ -85,29 +96,8 @@ def _to_stderr(line: str) -> None:
 
 
 def _from_hub(name: str, say: Callable[[str], None]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
     say(f"{name}: looking it up in the model hub (what is already in its cache is not fetched again)")
-    local = f"there is no folder {name} here, and"
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]))
-    except GatedRepoError as error:
-        raise InputError(
-            f"{local} the hub's model {name} is open only to those who accepted its terms",
-            hint="accept them on its page and log in with `hf auth login`",
-            code="fetch_failed",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{local} the hub has no model {name}", hint="check the spelling, or `hf auth login`"
-        ) from error
-    except Exception as error:  # the hub's client raises a dozen kinds for "offline", over several HTTP libraries
-        raise InputError(
-            f"{local} the model {name} could not be fetched from the hub ({type(error).__name__})",
-            hint=f"check the network, give a local folder, or use an embedded model ({', '.join(EMBEDDED)})",
-            code="fetch_failed",
-        ) from error
+    return fetch(name, _HUB_FILES, ["*/*"])
 
 
 def _checked(folder: Path) -> Path:

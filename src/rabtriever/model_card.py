@@ -31,6 +31,19 @@ _ABOUT = {
     ),
 }
 
+_INTENDED = {
+    "reranker": (
+        "To order a few documents by how well they answer a query, where that takes reasoning rather than shared "
+        "words; to be distilled into a retriever. It is not meant to state facts, to converse, or to decide about "
+        "people alone."
+    ),
+    "retriever": (
+        "To find the documents that answer a query, in a collection of any size, where that takes reasoning rather "
+        "than shared words. Both texts should resemble those it was trained with. It is not a general measure of "
+        "similarity: two queries, or two documents, cannot be compared. It is not meant to decide about people alone."
+    ),
+}
+
 _USAGE = {
     "reranker": """```python
 from rabtriever import Reranker
@@ -79,6 +92,8 @@ def model_card(config: ArtifactConfig, name: str) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
         _ABOUT[config.kind],
+        "## Intended use",
+        _INTENDED[config.kind],
         "## Use",
         _USAGE[config.kind].replace("NAME", name),
         *_results(config.training.get("results")),

@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 
 from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
 from rabtriever.backbone import Backbone
-from rabtriever.base_models import base_name, resolve_base
+from rabtriever.base_models import base_name, is_hub_id, resolve_base
 from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import fingerprint_file, fingerprint_folder, tokenizer_fingerprint
+from rabtriever.hub import fetch_trained
 from rabtriever.model_card import model_card
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
@@ -40,10 +41,11 @@ def load_reranker(
     name: str | Path, *, prompt: PromptConfig | None = None, dtype: DType = "auto", device: str = "auto"
 ) -> Reranker:
     """See :meth:`rabtriever.Reranker.from_pretrained`."""
-    if is_artifact(name):
+    place = fetch_trained(str(name)) if is_hub_id(name) else name
+    if is_artifact(place):
         if prompt is not None:
             raise InputError(f"{name} brings the prompt that it was trained with", hint="leave prompt out")
-        return _load(Path(name), ArtifactConfig.read(name), dtype, device)
+        return _load(Path(place), ArtifactConfig.read(place), dtype, device)
     folder = resolve_base(name)
     backbone = Backbone.load(folder, dtype, device)
     check_finite(backbone.model.named_parameters(), folder)
@@ -53,7 +55,7 @@ def load_reranker(
 
 def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
     """See :meth:`rabtriever.Retriever.from_pretrained`."""
-    folder = Path(path)
+    folder = fetch_trained(str(path)) if is_hub_id(path) else Path(path)
     config = ArtifactConfig.read(folder)
     if config.predictor is None:
         raise InputError(
@@ -66,7 +68,7 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
     _check_part(folder, config, _PREDICTOR)
     retriever = Retriever(reranker, predictor)
     retriever.training = {"distill": config.training.get("distill", {})}
-    retriever.path = str(path)
+    retriever.path = str(path if folder == Path(path) else folder)  # an index finds it again without the hub
     return retriever
 
 

@@ -56,7 +56,7 @@ class Retriever:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
-        """Load a folder made by :meth:`save_pretrained` or ``rabtriever train``.
+        """Load a model made by :meth:`save_pretrained` or ``rabtriever train``, by its folder or its hub id.
 
         Raises:
             InputError: If nothing loadable is there, or its numbers are not finite.
@@ -72,6 +72,47 @@ class Retriever:
 
         save_retriever(self, Path(path))
         self.path = str(path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str = "Upload a Rabtriever model",
+        create_pr: bool | None = None,
+    ) -> str:
+        """Push the model to the model hub, where :meth:`from_pretrained` finds it by its id.
+
+        Args:
+            repo_id: The hub id, as ``org/name``; made if it is not there.
+            private: Whether a new one is private; the organisation's custom when left out.
+            token: An access token; the one of ``hf auth login`` when left out.
+            branch: The branch to push to; the main one when left out.
+            commit_message: What the hub's history says.
+            create_pr: Propose the change instead of making it.
+
+        Returns:
+            The URL of the commit, or of the proposal.
+
+        Raises:
+            InputError: If the hub refuses it or cannot be reached, or others could not load the model.
+
+        Example:
+            >>> student.push_to_hub("org/my-model")     # doctest: +SKIP
+        """
+        from rabtriever.hub import push
+
+        return push(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            branch=branch,
+            commit_message=commit_message,
+            create_pr=create_pr,
+        )
 
     @property
     def dimension(self) -> int:

@@ -15,8 +15,8 @@ __all__ = ["mcp"]
 def mcp(index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index's folder.")]) -> None:
     """Serve an index to language-model applications, by the Model Context Protocol on stdin and stdout.
 
-    The tools are search and add_documents. The application starts this command itself and stops it; stdout is theirs, so
-    there is no --json.
+    The tools are search and add_documents. The application starts this command itself and stops it; stdout is the
+    protocol's, so there is no --json.
     """
     with session(as_json=False, interrupted="stopped"):
         from rabtriever.index import Index

@@ -55,8 +55,8 @@ class RabtrieverEmbeddings(Embeddings):
 class RabtrieverRetriever(BaseRetriever):
     """An index as a retriever.
 
-    A document's ``page_content`` is what the model reads of it, its title included. Its metadata are the stored ones, and
-    ``relevance_score`` (log-odds), ``probability``, and ``span`` where one passage of it fits best.
+    A document's ``page_content`` is what the model reads of it, its title included. Its metadata are the stored ones,
+    and ``relevance_score`` (log-odds), ``probability``, and ``span`` where one passage of it fits best.
 
     Args:
         index: An open index.

@@ -94,6 +94,7 @@ def distill(
         "seconds": round(time.perf_counter() - begin, 1),
         "config": config.model_dump(),
         "seed": seed,
+        "dataset": dataset.name,
         "data": dataset.fingerprint,
     }
     return student

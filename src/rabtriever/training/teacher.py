@@ -80,7 +80,13 @@ def fit(
             trained.abandon(teacher)
             raise
     trained.settle(teacher)
-    teacher.training["teacher"] = {**report, "config": config.model_dump(), "seed": seed, "data": dataset.fingerprint}
+    teacher.training["teacher"] = {
+        **report,
+        "config": config.model_dump(),
+        "seed": seed,
+        "dataset": dataset.name,
+        "data": dataset.fingerprint,
+    }
     return report
 
 

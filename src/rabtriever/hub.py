@@ -1,0 +1,141 @@
+"""The model hub: what is fetched from it, and how trained models get there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, is_artifact
+from rabtriever.embedded_models import EMBEDDED
+from rabtriever.errors import InputError
+from rabtriever.files import write_text
+from rabtriever.model_card import model_card
+
+if TYPE_CHECKING:
+    from rabtriever.reranker import Reranker
+    from rabtriever.retriever import Retriever
+
+__all__ = ["fetch", "fetch_trained", "push"]
+
+_TRAINED = [CONFIG_NAME, "README.md", "predictor.safetensors", "backbone/*"]
+_PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"]
+
+
+def fetch(name: str, allow: Sequence[str], ignore: Sequence[str] = _PICKLES) -> Path:
+    """Fetch files of a hub's model into its cache, and return their folder.
+
+    Args:
+        name: The hub id.
+        allow: Patterns of the files to fetch.
+        ignore: Patterns of files to leave out.
+
+    Raises:
+        InputError: If there is no such model, or it cannot be fetched (code ``fetch_failed``).
+
+    Example:
+        >>> fetch("org/my-model", ["config.json"])        # doctest: +SKIP
+    """
+    from huggingface_hub import snapshot_download
+
+    unreachable = f"there is no folder {name} here, and the model {name} could not be fetched from the hub"
+    with _explained(f"there is no folder {name} here, and", name, unreachable):
+        return Path(snapshot_download(name, allow_patterns=list(allow), ignore_patterns=list(ignore)))
+
+
+def fetch_trained(name: str) -> Path:
+    """Fetch a model that this package trained; of anything else, the configuration alone, which says what it is.
+
+    Raises:
+        InputError: If there is no such model, or it cannot be fetched (code ``fetch_failed``).
+
+    Example:
+        >>> fetch_trained("org/my-model")                 # doctest: +SKIP
+    """
+    folder = fetch(name, [CONFIG_NAME])
+    return fetch(name, _TRAINED) if is_artifact(folder) else folder
+
+
+def push(
+    model: Reranker | Retriever,
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: str | None,
+    branch: str | None,
+    commit_message: str,
+    create_pr: bool | None,
+) -> str:
+    """See :meth:`rabtriever.Retriever.push_to_hub`."""
+    from huggingface_hub import HfApi
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / PurePath(repo_id).name
+        _save(model, folder, repo_id)
+        api = HfApi(token=token)
+        with _explained("nothing was pushed:", repo_id, f"the model could not be pushed to {repo_id}"):
+            found = api.create_repo(repo_id, private=private, exist_ok=True)
+            info = api.upload_folder(
+                repo_id=found.repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=branch,
+                create_pr=create_pr,
+            )
+    return str(info.pr_url or info.commit_url)
+
+
+def _save(model: Reranker | Retriever, folder: Path, repo_id: str) -> None:
+    """Save the model without what means nothing elsewhere: paths of this machine."""
+    from rabtriever.model_folder import save_reranker, save_retriever
+    from rabtriever.retriever import Retriever
+
+    if isinstance(model, Retriever):
+        save_retriever(model, folder)
+    else:
+        save_reranker(model, folder)
+    config = ArtifactConfig.read(folder)
+    base = PurePath(config.base.name)
+    if base.is_absolute():
+        if config.adapter:
+            raise InputError(
+                f"the model is an adapter on the local folder {base}, which others do not have",
+                hint="push the base model first, and train on its hub id",
+            )
+        config = config.model_copy(update={"base": config.base.model_copy(update={"name": base.name})})
+        config.write(folder)
+    write_text(folder / "README.md", model_card(config, repo_id))
+
+
+@contextmanager
+def _explained(what: str, name: str, unreachable: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one sentence, which begins with ``what`` or is ``unreachable``."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise InputError(
+            f"{what} the hub's model {name} is open only to those who accepted its terms",
+            hint="accept them on its page and log in with `hf auth login`",
+            code="fetch_failed",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{what} the hub has no model {name}", hint="check the spelling, or `hf auth login`"
+        ) from error
+    except HFValidationError as error:
+        raise InputError(f"{what} {name!r} is no hub id", hint="give one such as org/name") from error
+    except Exception as error:  # the hub's client raises a dozen kinds for "offline", over several HTTP libraries
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise InputError(
+                f"{what} the hub refused access to {name}", hint="log in with `hf auth login`", code="fetch_failed"
+            ) from error
+        raise InputError(
+            f"{unreachable} ({type(error).__name__})",
+            hint=f"check the network, give a local folder, or use an embedded model ({', '.join(EMBEDDED)})",
+            code="fetch_failed",
+        ) from error
