@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from datasets import Dataset as Table
@@ -36,9 +38,13 @@ PROMPTS = {"query": "query: ", "document": "passage: "}
 
 def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool) -> SentenceTransformer:
     """The backbone with an end token behind every text, whose state is the embedding."""
-    transformer = Transformer(str(resolve_base(base)), max_seq_length=max_tokens)
+    with TemporaryDirectory() as folder:  # without its chat template: else every text becomes a chat message
+        plain = Path(shutil.copytree(resolve_base(base), f"{folder}/base", ignore=shutil.ignore_patterns("chat_*")))
+        settings = json.loads((plain / "tokenizer_config.json").read_text())
+        settings.pop("chat_template", None)
+        (plain / "tokenizer_config.json").write_text(json.dumps(settings))
+        transformer = Transformer(str(plain), max_seq_length=max_tokens)
     tokenizer = transformer.tokenizer
-    tokenizer.chat_template = None  # the library would wrap every text into a chat message
     tokenizer.truncation_side = "left" if keep_end else "right"
     end = tokenizer.eos_token
     tokenizer._tokenizer.post_processor = TemplateProcessing(

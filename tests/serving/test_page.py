@@ -52,12 +52,13 @@ def page(request: pytest.FixtureRequest, browser: Any, server: Running) -> Itera
     context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     page.set_default_timeout(60_000)
+    sync_api.expect.set_options(timeout=60_000)  # a busy machine is no fault of the page
     asked: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda one: asked.append(one.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(server.url)
-    sync_api.expect(page.locator("#status")).to_contain_text("ready", timeout=60_000)
+    sync_api.expect(page.locator("#status")).to_contain_text("ready")
     yield page
     assert complaints == []
     assert all(url.startswith((server.url, "data:")) for url in asked)

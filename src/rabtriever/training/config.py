@@ -54,7 +54,7 @@ class TeacherConfig(_Config):
         1.0, ge=0.0, description="Weight of a softmax over each query's documents; 0 is the paper's objective alone."
     )
     apart_weight: float = Field(
-        1.0,
+        0.0,
         ge=0.0,
         description="Weight of a contrastive term on queries and documents read apart, as the student reads them; "
         "0 trains the teacher alone.",

@@ -1,0 +1,114 @@
+"""Load on a running server: requests a second, p50, p95, p99 and 429s for several numbers of clients.
+
+    rabtriever serve INDEX --port 8000 &
+    python benchmarks/serve.py http://127.0.0.1:8000 --queries queries.txt --clients 1 8 64
+
+Each client asks one query after the other over a connection of its own. Before the load every query is asked once,
+alone; every later answer must have the same hits, with scores equal to ``--tolerance``. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+Expected = dict[str, list[tuple[str, float]]]
+
+
+@dataclass
+class Tally:
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    failed: int = 0
+    wrong: int = 0
+
+    def row(self, clients: int, wall: float) -> dict[str, Any]:
+        times = 1000 * np.array(self.seconds or [np.nan])
+        p50, p95, p99 = np.percentile(times, [50, 95, 99])
+        return {
+            "clients": clients,
+            "answered": len(self.seconds),
+            "per_second": round(len(self.seconds) / wall, 1),
+            "p50_ms": round(float(p50), 1),
+            "p95_ms": round(float(p95), 1),
+            "p99_ms": round(float(p99), 1),
+            "refused_429": self.refused,
+            "failed": self.failed,
+            "wrong": self.wrong,
+        }
+
+
+async def ask(http: httpx.AsyncClient, query: str, rerank: int) -> tuple[int, list[tuple[str, float]]]:
+    response = await http.post("/v1/search", json={"query": query, "k": 5, "rerank": rerank})
+    hits = response.json()["hits"] if response.status_code == 200 else []
+    return response.status_code, [(hit["id"], hit["score"]) for hit in hits]
+
+
+def same(found: list[tuple[str, float]], expected: list[tuple[str, float]], tolerance: float) -> bool:
+    """Whether the answer is the expected one; neighbours closer than the tolerance may change places."""
+    if len(found) != len(expected):
+        return False
+    scores = dict(expected)
+    close = all(abs(score - want) <= tolerance for (_, score), (_, want) in zip(found, expected, strict=True))
+    return close and all(abs(score - scores.get(id, score)) <= tolerance for id, score in found)
+
+
+async def client(url: str, number: int, expected: Expected, until: float, tally: Tally, options: Any) -> None:
+    rng, queries = random.Random(number), sorted(expected)
+    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+        while time.perf_counter() < until:
+            query = rng.choice(queries)
+            began = time.perf_counter()
+            try:
+                status, found = await ask(http, query, options.rerank)
+            except httpx.HTTPError:
+                tally.failed += 1
+                continue
+            if status == 429:
+                tally.refused += 1
+                await asyncio.sleep(0.05)
+            elif status != 200:
+                tally.failed += 1
+            else:
+                tally.seconds.append(time.perf_counter() - began)
+                tally.wrong += not same(found, expected[query], options.tolerance)
+
+
+async def measure(options: Any) -> list[dict[str, Any]]:
+    queries = [line.strip() for line in options.queries.read_text("utf-8").splitlines() if line.strip()]
+    async with httpx.AsyncClient(base_url=options.url, timeout=120) as http:
+        expected = {query: (await ask(http, query, options.rerank))[1] for query in queries}
+    rows = []
+    for clients in options.clients:
+        tally, began = Tally(), time.perf_counter()
+        until = began + options.seconds
+        await asyncio.gather(*(client(options.url, n, expected, until, tally, options) for n in range(clients)))
+        rows.append(tally.row(clients, time.perf_counter() - began))
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("url")
+    parser.add_argument("--queries", type=Path, required=True, help="A file with a query on each line.")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--seconds", type=float, default=20.0, help="How long each number of clients is kept up.")
+    parser.add_argument("--rerank", type=int, default=0)
+    parser.add_argument("--tolerance", type=float, default=0.02, help="bfloat16 rounds by the shape of a batch.")
+    rows = asyncio.run(measure(parser.parse_args()))
+    if any(row["wrong"] or row["failed"] for row in rows):
+        raise SystemExit("there were wrong or failed answers")
+
+
+if __name__ == "__main__":
+    main()
