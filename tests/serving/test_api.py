@@ -144,6 +144,23 @@ def test_what_is_wrong_is_told_in_one_sentence(
     assert message in error(response)["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", b'{"query": "\\ud800"}'),
+        ("/v1/search", b'{"query": "x", "filter": "a = \'\\ud800\'"}'),
+        ("/v1/documents", b'{"documents": [{"id": "a", "text": "\\udfff"}]}'),
+        ("/v1/documents", b'{"documents": [{"id": "a", "text": "b", "metadata": {"\\udfff": 1}}]}'),
+        ("/v1/embeddings", b'{"input": ["fine", "\\ud800"], "input_type": "query"}'),
+        ("/v1/rerank", b'{"query": "x", "documents": ["fine", "\\ud800"]}'),
+        ("/rerank", b'{"query": "x", "texts": ["\\ud800"]}'),
+    ],
+)
+def test_what_is_no_unicode_is_refused(client: TestClient, error: Callable[..., Any], path: str, body: bytes) -> None:
+    response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert (response.status_code, error(response)["code"]) == (422, "invalid")
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"nul", b'{"query": "\\ud800"}'])
 def test_bodies_that_are_no_json_are_refused(client: TestClient, error: Callable[..., Any], body: bytes) -> None:
     response = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})

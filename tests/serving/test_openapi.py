@@ -40,7 +40,9 @@ def fuzzed(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 
 
 def test_the_committed_document_is_the_applications(fuzzed: TestClient) -> None:
-    found = fuzzed.get("/openapi.json").json()
+    response = fuzzed.get("/openapi.json")
+    assert response.status_code == 200
+    found = response.json()
     if os.environ.get("RABTRIEVER_WRITE_OPENAPI"):
         DOCUMENT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
     assert json.loads(DOCUMENT.read_text("utf-8")) == found, "write it anew with RABTRIEVER_WRITE_OPENAPI=1"

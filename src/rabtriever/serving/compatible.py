@@ -7,6 +7,8 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from rabtriever.serving.texts import Text
+
 __all__ = [
     "EmbeddingOut",
     "EmbeddingsAnswer",
@@ -24,7 +26,7 @@ __all__ = [
 class RerankText(BaseModel):
     """A document given as an object."""
 
-    text: str
+    text: Text
 
 
 class RerankRequest(BaseModel):
@@ -34,11 +36,11 @@ class RerankRequest(BaseModel):
         json_schema_extra={"examples": [{"query": "I spilled my coke", "documents": ["find a sponge", "open a door"]}]}
     )
 
-    query: str = Field(min_length=1)
-    documents: list[str | RerankText] = Field(min_length=1)
+    query: Text = Field(min_length=1)
+    documents: list[Text | RerankText] = Field(min_length=1)
     top_n: Annotated[int, Field(strict=True, ge=1)] | None = None
     return_documents: bool = False
-    model: str | None = None
+    model: Text | None = None
 
 
 class TextOut(TypedDict):
@@ -90,8 +92,8 @@ class TextsRerankRequest(BaseModel):
         json_schema_extra={"examples": [{"query": "I spilled my coke", "texts": ["find a sponge", "open a door"]}]}
     )
 
-    query: str = Field(min_length=1)
-    texts: list[str] = Field(min_length=1)
+    query: Text = Field(min_length=1)
+    texts: list[Text] = Field(min_length=1)
     raw_scores: bool = Field(False, description="Log-odds in place of probabilities.")
     return_text: bool = False
 
@@ -109,8 +111,8 @@ class EmbeddingsRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["I spilled my coke"], "input_type": "query"}]})
 
-    input: str | Annotated[list[str], Field(min_length=1)]
-    model: str | None = None
+    input: Text | Annotated[list[Text], Field(min_length=1)]
+    model: Text | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="As the model has, or none.")
     input_type: Literal["query", "document"] = Field(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from rabtriever.serving.texts import Text
+
 __all__ = [
     "Added",
     "Deleted",
@@ -30,10 +32,10 @@ class SearchRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"query": "I spilled my coke", "k": 3, "rerank": 10}]}
     )
 
-    query: str = Field(min_length=1, description="What is to be answered.")
+    query: Text = Field(min_length=1, description="What is to be answered.")
     k: Annotated[int, Field(strict=True, ge=1, description="How many hits to return.")] = 10
     rerank: Annotated[int, Field(strict=True, ge=0, description="The teacher orders so many of the best anew.")] = 0
-    filter: str | None = Field(
+    filter: Text | None = Field(
         None, max_length=2000, description="Which documents take part, as in `room = 'kitchen' and floor < 3`."
     )
     hybrid: bool = Field(False, description="Fuse the student's ranks with those of BM25.")
@@ -50,10 +52,10 @@ class DocumentIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str = Field(min_length=1, max_length=512, description="Unique in the index; the same id again replaces.")
-    text: str = Field(description="What is searched and shown.")
-    title: str = Field("", description="Read before the text, where there is one.")
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="Anything else, for filters.")
+    id: Text = Field(min_length=1, max_length=512, description="Unique in the index; the same id again replaces.")
+    text: Text = Field(description="What is searched and shown.")
+    title: Text = Field("", description="Read before the text, where there is one.")
+    metadata: dict[Text, JsonValue] = Field(default_factory=dict, description="Anything else, for filters.")
 
 
 class Documents(BaseModel):
