@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,15 @@ import typer
 from rabtriever.cli.options import Json
 from rabtriever.cli.output import session
 
-__all__ = ["serve"]
+__all__ = ["Computing", "serve"]
+
+
+class Computing(StrEnum):
+    """A number format, or the best that the processor multiplies natively."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
 
 
 def serve(
@@ -34,6 +43,10 @@ def serve(
         int, typer.Option(metavar="N", min=0, help="Requests a minute from each key or address; 0 for any number.")
     ] = 0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="When a request is given up.")] = 30.0,
+    dtype: Annotated[
+        Computing,
+        typer.Option(help="What the models compute in; float32 gives the same to the last digit in any batch."),
+    ] = Computing.AUTO,
     json: Json = False,
 ) -> None:
     """Serve an index over HTTP, with a page to try it on."""
@@ -61,9 +74,12 @@ def serve(
         from rabtriever.serving.service import Service
 
         log_to_stderr()
-        teacher = None if rerank_with is None else Reranker.from_pretrained(rerank_with)
+        teacher = None if rerank_with is None else Reranker.from_pretrained(rerank_with, dtype=dtype.value)
         name = None if rerank_with is None else Path(rerank_with).name
-        with place, Service(index, teacher=teacher, teacher_name=name, limits=settings.limits) as service:
+        with (
+            place,
+            Service(index, teacher=teacher, teacher_name=name, limits=settings.limits, dtype=dtype.value) as service,
+        ):
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{place.getsockname()[1]}"
             documents = service.index.count

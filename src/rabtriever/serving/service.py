@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rabtriever.numerics import DType
+
 __all__ = ["Found", "Request", "Result", "Service"]
 
 
@@ -86,6 +88,7 @@ class Service:
         teacher: Reranks; the student's own when left out.
         teacher_name: What clients call that teacher; the model's name when left out.
         limits: See :class:`rabtriever.serving.settings.Limits`.
+        dtype: What a student that is loaded here computes in.
 
     Raises:
         InputError: There is no index, or its model is not to be found.
@@ -99,8 +102,9 @@ class Service:
         teacher: PairTeacher | None = None,
         teacher_name: str | None = None,
         limits: Limits | None = None,
+        dtype: DType = "auto",
     ) -> None:
-        loaded = student or _load(path)
+        loaded = student or _load(path, dtype)
         self.metrics = Metrics()
         self.engine = Engine(work_of(loaded, teacher or loaded.reranker), limits, self.metrics)
         self.model = BatchedModel(self.engine, loaded)
@@ -199,12 +203,12 @@ class Service:
         return True
 
 
-def _load(path: str | Path) -> ServedModel:
+def _load(path: str | Path, dtype: DType) -> ServedModel:
     from rabtriever.index.description import Description
     from rabtriever.retriever import Retriever
 
     folder = Path(path).expanduser()
-    return Retriever.from_pretrained(Description.read(folder).model_folder(folder))
+    return Retriever.from_pretrained(Description.read(folder).model_folder(folder), dtype=dtype)
 
 
 def _unknown_document() -> ServingError:

@@ -33,7 +33,7 @@ class Limits:
     documents: int = 256
     characters: int = 100_000
     hits: int = 200
-    requests: int = 256
+    requests: int = 128
     writes: int = 32
     threads: int = 64
     batch_tokens: int = 2048
