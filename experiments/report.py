@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rabtriever.evaluation.significance import paired_difference
-
 HERE = Path(__file__).parent
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
 
@@ -91,14 +89,11 @@ def _differences(main: dict[str, Any]) -> list[str]:
     """Paired bootstrap over queries of the student (seed 0) against each other system."""
     columns = ("student (seed 0) against", "measure", "queries", "difference", "95 % interval", "p")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    student = main["per_query"]["student"]
-    for system, values in main["per_query"].items():
-        if system == "student":
-            continue
-        for measure in ("R@1", "MRR@10"):
-            found = paired_difference(student[measure], values[measure], seed=main["seed"])
-            span = f"{found.low:+.3f} to {found.high:+.3f}"
-            row = (_named(system), measure, f"{found.queries:,}", f"{found.difference:+.3f}", span, f"{found.p:.4f}")
+    for found in main["comparisons"]:
+        if found["a"] == "student" and found["measure"] in ("R@1", "MRR@10"):
+            figures = (f"{found['queries']:,}", f"{found['difference']:+.3f}")
+            span = f"{found['low']:+.3f} to {found['high']:+.3f}"
+            row = (_named(found["b"]), found["measure"], *figures, span, f"{found['p']:.4f}")
             lines.append(f"| {' | '.join(row)} |")
     return lines
 

@@ -6,10 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
+from local_server import Handler, running
 from rabtriever.base_models import base_name, resolve_base
 from rabtriever.errors import DataError, InputError
 
@@ -118,17 +115,11 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
         resolve_base(tmp_path / "model.gguf")
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Handler):
     """As much of a model hub as fetching takes: it has the model ``org/name``, and ``org/gated`` behind terms."""
 
     fetched: ClassVar[list[str]] = []
     sha = "1" * 40
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
 
     def answer(self, body: bool) -> None:
         path = self.path.split("?")[0]
@@ -148,28 +139,6 @@ class Hub(BaseHTTPRequestHandler):
             gated = "org/gated" in path
             self.send(b"", body, {"X-Error-Code": "GatedRepo" if gated else "RepoNotFound"}, 403 if gated else 404)
 
-    def send(self, data: bytes, body: bool, headers: dict[str, str] | None = None, status: int = 200) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
 
 def resolve_with(endpoint: str, name: str, cache: Path, offline: bool = False) -> tuple[str, str]:
     """``resolve_base`` in a process of its own: the hub's client reads its settings once, when imported."""
@@ -187,7 +156,7 @@ def resolve_with(endpoint: str, name: str, cache: Path, offline: bool = False) -
 
 def test_a_hub_id(tmp_path: Path) -> None:
     Hub.fetched.clear()
-    with hub() as endpoint:
+    with running(Hub) as endpoint:
         folder, progress = resolve_with(endpoint, "org/name", tmp_path)
         assert sorted(entry.name for entry in Path(folder).iterdir()) == [
             "config.json",
@@ -208,12 +177,12 @@ def test_a_hub_id(tmp_path: Path) -> None:
     ],
 )
 def test_a_hub_id_that_cannot_be_had(tmp_path: Path, name: str, offline: bool, message: str) -> None:
-    with hub() as endpoint:
+    with running(Hub) as endpoint:
         assert message in resolve_with(endpoint, name, tmp_path, offline)[0]
 
 
 def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
-    with hub() as endpoint:
+    with running(Hub) as endpoint:
         pass  # gone again
     answer = resolve_with(endpoint, "org/name", tmp_path)[0]
     assert answer.startswith(

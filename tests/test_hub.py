@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from local_server import Handler, running
 from rabtriever import Index, InputError, Reranker, Retriever
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.training.config import LoraConfig, TeacherConfig
@@ -23,7 +22,7 @@ from toy_data import SHORT, TOOLS, toy_dataset
 SHA = "2" * 40
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Handler):
     """As much of a model hub as pushing and fetching take; every repository has one commit, the latest."""
 
     repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
@@ -52,12 +51,6 @@ class Hub(BaseHTTPRequestHandler):
                 self.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
         return self.reply({"commitUrl": f"http://127.0.0.1/{name}/commit/{SHA}", "commitOid": SHA, "success": True})
 
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
     def answer(self, body: bool) -> None:
         path = self.path.split("?")[0]
         parts = path.removeprefix("/api/models").strip("/").split("/")
@@ -76,39 +69,26 @@ class Hub(BaseHTTPRequestHandler):
     def reply(self, content: Any, body: bool = True) -> None:
         self.send(json.dumps(content).encode(), body)
 
-    def send(self, data: bytes, body: bool, headers: dict[str, str] | None = None, status: int = 200) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     """The hub's client reads its settings once, when imported: here they are replaced for a test."""
     constants = huggingface_hub.constants
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    huggingface_hub.close_session()
-    Hub.repositories.clear()
-    Hub.asked.clear()
-    try:
-        yield Hub
-    finally:
+    with running(Hub) as endpoint:
+        monkeypatch.setenv("NO_PROXY", "*")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         huggingface_hub.close_session()
-        server.shutdown()
-        server.server_close()
+        Hub.repositories.clear()
+        Hub.asked.clear()
+        try:
+            yield Hub
+        finally:
+            huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, is_artifact
 from rabtriever.embedded_models import EMBEDDED
@@ -14,11 +13,7 @@ from rabtriever.errors import InputError
 from rabtriever.files import write_text
 from rabtriever.model_card import model_card
 
-if TYPE_CHECKING:
-    from rabtriever.reranker import Reranker
-    from rabtriever.retriever import Retriever
-
-__all__ = ["fetch", "fetch_trained", "push"]
+__all__ = ["Pushable", "fetch", "fetch_trained"]
 
 _TRAINED = [CONFIG_NAME, "README.md", "predictor.safetensors", "backbone/*"]
 _PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"]
@@ -58,43 +53,65 @@ def fetch_trained(name: str) -> Path:
     return fetch(name, _TRAINED) if is_artifact(folder) else folder
 
 
-def push(
-    model: Reranker | Retriever,
-    repo_id: str,
-    *,
-    private: bool | None,
-    token: str | None,
-    branch: str | None,
-    commit_message: str,
-    create_pr: bool | None,
-) -> str:
-    """See :meth:`rabtriever.Retriever.push_to_hub`."""
-    from huggingface_hub import HfApi
+class Pushable:
+    """A model that can be pushed to the model hub: a teacher or a student."""
 
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / PurePath(repo_id).name
-        _save(model, folder, repo_id)
-        api = HfApi(token=token)
-        with _explained("nothing was pushed:", repo_id, f"the model could not be pushed to {repo_id}"):
-            found = api.create_repo(repo_id, private=private, exist_ok=True)
-            info = api.upload_folder(
-                repo_id=found.repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                revision=branch,
-                create_pr=create_pr,
-            )
-    return str(info.pr_url or info.commit_url)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str = "Upload a Rabtriever model",
+        create_pr: bool | None = None,
+    ) -> str:
+        """Push the model to the model hub, where ``from_pretrained`` finds it by its id.
+
+        Args:
+            repo_id: The hub id, as ``org/name``; made if it is not there.
+            private: Whether a new one is private; the organisation's custom when left out.
+            token: An access token; the one of ``hf auth login`` when left out.
+            branch: The branch to push to; the main one when left out.
+            commit_message: What the hub's history says.
+            create_pr: Propose the change instead of making it.
+
+        Returns:
+            The URL of the commit, or of the proposal.
+
+        Raises:
+            InputError: If the hub refuses it or cannot be reached, or others could not load the model.
+
+        Example:
+            >>> model.push_to_hub("org/my-model")     # doctest: +SKIP
+        """
+        from huggingface_hub import HfApi
+
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / PurePath(repo_id).name
+            _save(self, folder, repo_id)
+            api = HfApi(token=token)
+            with _explained("nothing was pushed:", repo_id, f"the model could not be pushed to {repo_id}"):
+                found = api.create_repo(repo_id, private=private, exist_ok=True)
+                info = api.upload_folder(
+                    repo_id=found.repo_id,
+                    folder_path=folder,
+                    commit_message=commit_message,
+                    revision=branch,
+                    create_pr=create_pr,
+                )
+        return str(info.pr_url or info.commit_url)
 
 
-def _save(model: Reranker | Retriever, folder: Path, repo_id: str) -> None:
+def _save(model: Pushable, folder: Path, repo_id: str) -> None:
     """Save the model without what means nothing elsewhere: paths of this machine."""
     from rabtriever.model_folder import save_reranker, save_retriever
+    from rabtriever.reranker import Reranker
     from rabtriever.retriever import Retriever
 
     if isinstance(model, Retriever):
-        save_retriever(model, folder)
-    else:
+        save_retriever(model, folder)  # not save_pretrained, which would remember the folder as the model's place
+    elif isinstance(model, Reranker):
         save_reranker(model, folder)
     config = ArtifactConfig.read(folder)
     base = PurePath(config.base.name)

@@ -14,6 +14,7 @@ from torch import Tensor
 from rabtriever.backbone import Backbone, Prefix
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
+from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
 from rabtriever.progress import Progress, SilentProgress
 from rabtriever.prompt import Prompt, PromptConfig
@@ -35,7 +36,7 @@ _BLOCK_TOKENS = 16_384
 """Documents are read in blocks of so many tokens, whose keys and values wait in memory for their queries."""
 
 
-class Reranker:
+class Reranker(Pushable):
     """Scores how well each document answers a query, one pass of the language model per pair.
 
     The score is the log-odds ``log P(<T>) - log P(<F>)``; Eq. 9's own quantity is
@@ -114,47 +115,6 @@ class Reranker:
         from rabtriever.model_folder import save_reranker
 
         save_reranker(self, Path(path))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        commit_message: str = "Upload a Rabtriever model",
-        create_pr: bool | None = None,
-    ) -> str:
-        """Push the model to the model hub, where :meth:`from_pretrained` finds it by its id.
-
-        Args:
-            repo_id: The hub id, as ``org/name``; made if it is not there.
-            private: Whether a new one is private; the organisation's custom when left out.
-            token: An access token; the one of ``hf auth login`` when left out.
-            branch: The branch to push to; the main one when left out.
-            commit_message: What the hub's history says.
-            create_pr: Propose the change instead of making it.
-
-        Returns:
-            The URL of the commit, or of the proposal.
-
-        Raises:
-            InputError: If the hub refuses it or cannot be reached, or others could not load the model.
-
-        Example:
-            >>> teacher.push_to_hub("org/my-model")     # doctest: +SKIP
-        """
-        from rabtriever.hub import push
-
-        return push(
-            self,
-            repo_id,
-            private=private,
-            token=token,
-            branch=branch,
-            commit_message=commit_message,
-            create_pr=create_pr,
-        )
 
     def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
         """Log-odds that each document answers the query, ``(n,)``."""

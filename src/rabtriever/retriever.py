@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rabtriever.errors import InputError
+from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor
 from rabtriever.progress import Progress, SilentProgress
@@ -26,7 +27,7 @@ _CHUNK = 256
 """Texts between two reports of progress."""
 
 
-class Retriever:
+class Retriever(Pushable):
     """Encodes documents once and queries alone; their inner product is the student's log-odds.
 
     The head is linear and the product element-wise, so ``(w_T - w_F) . (MLP(e_Q) * e_D)`` is an inner product of a
@@ -72,47 +73,6 @@ class Retriever:
 
         save_retriever(self, Path(path))
         self.path = str(path)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        commit_message: str = "Upload a Rabtriever model",
-        create_pr: bool | None = None,
-    ) -> str:
-        """Push the model to the model hub, where :meth:`from_pretrained` finds it by its id.
-
-        Args:
-            repo_id: The hub id, as ``org/name``; made if it is not there.
-            private: Whether a new one is private; the organisation's custom when left out.
-            token: An access token; the one of ``hf auth login`` when left out.
-            branch: The branch to push to; the main one when left out.
-            commit_message: What the hub's history says.
-            create_pr: Propose the change instead of making it.
-
-        Returns:
-            The URL of the commit, or of the proposal.
-
-        Raises:
-            InputError: If the hub refuses it or cannot be reached, or others could not load the model.
-
-        Example:
-            >>> student.push_to_hub("org/my-model")     # doctest: +SKIP
-        """
-        from rabtriever.hub import push
-
-        return push(
-            self,
-            repo_id,
-            private=private,
-            token=token,
-            branch=branch,
-            commit_message=commit_message,
-            create_pr=create_pr,
-        )
 
     @property
     def dimension(self) -> int:

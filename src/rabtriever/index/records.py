@@ -61,6 +61,21 @@ class Hit:
         """A document with the student's score."""
         return cls(document.id, score, sigmoid(score), document.text, document.title, document.metadata)
 
+    @property
+    def content(self) -> str:
+        r"""What the model reads of the whole document, its title included.
+
+        Example:
+            >>> Hit.of(Document("s2", "Put the feeling into words.", title="Reflection"), 0.0).content
+            'Reflection\nPut the feeling into words.'
+        """
+        return Document(self.id, self.text, self.title).content
+
+    @property
+    def passage(self) -> str:
+        """What the model read for the score: the best passage, or the whole document."""
+        return self.content if self.span is None else self.content[slice(*self.span)]
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.data.lines import show
-from rabtriever.data.records import Document
 from rabtriever.errors import DataError, InputError
 from rabtriever.index.filter import Filter
 from rabtriever.index.hybrid import fuse
@@ -155,10 +154,7 @@ def reread(teacher: Teacher, query: str, hits: Sequence[Hit], n: int) -> list[Hi
     Raises:
         DataError: A score is not finite.
     """
-    texts = []
-    for hit in hits[:n]:
-        content = Document(hit.id, hit.text, hit.title).content
-        texts.append(content if hit.span is None else content[slice(*hit.span)])
+    texts = [hit.passage for hit in hits[:n]]
     if not texts:
         return list(hits)
     scores = [float(score) for score in teacher.score(query, texts)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rabtriever.data import Document as Stored
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
 from rabtriever.integrations import missing_package
@@ -122,8 +121,7 @@ class RabtrieverCompressor(BaseDocumentCompressor):
 
 
 def _found(hit: Hit) -> Document:
-    content = Stored(hit.id, hit.text, hit.title).content
     metadata: dict[str, Any] = {**hit.metadata, "relevance_score": hit.score, "probability": hit.probability}
     if hit.span is not None:
         metadata["span"] = list(hit.span)
-    return Document(id=hit.id, page_content=content, metadata=metadata)
+    return Document(id=hit.id, page_content=hit.content, metadata=metadata)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from rabtriever.data import Document
 from rabtriever.errors import InputError
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
@@ -164,7 +163,7 @@ def _found(hit: Hit) -> NodeWithScore:
         metadata["span"] = list(hit.span)
     node = TextNode(
         id_=hit.id,
-        text=Document(hit.id, hit.text, hit.title).content,
+        text=hit.content,
         metadata=metadata,
         excluded_embed_metadata_keys=list(metadata),  # models read the content alone, here as in the index
         excluded_llm_metadata_keys=["probability", "span"],

@@ -112,7 +112,7 @@ class Milvus:
             (answer,) = self._client.search(
                 self._name, data=[query.tolist()], anns_field="vector", limit=limit, output_fields=_FOUND
             )
-        return [_found(hit["entity"]) for hit in answer]
+        return [Found.of(hit["entity"], hit["entity"]["vector"]) for hit in answer]
 
     def close(self) -> None:
         """See :class:`rabtriever.push.engine.Engine`."""
@@ -147,15 +147,3 @@ def _row(point: Point) -> dict[str, Any]:
         "metadata": dict(point.metadata),
         "vector": point.vector.tolist(),
     }
-
-
-def _found(entity: dict[str, Any]) -> Found:
-    span = entity["span"]
-    return Found(
-        entity["id"],
-        (span[0], span[1]) if span else None,
-        entity["title"],
-        entity["text"],
-        entity["metadata"],
-        np.array(entity["vector"], np.float32),
-    )

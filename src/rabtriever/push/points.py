@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rabtriever.data.records import Document
 from rabtriever.index.vectors import Vectors
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Found", "Point", "key", "model_name", "points_of"]
@@ -61,6 +62,19 @@ class Found:
     text: str
     metadata: Mapping[str, Any]
     vector: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], vector: Sequence[float]) -> Found:
+        """A point as engines give it back: by the names of the attributes, with a span of no numbers for none."""
+        span = stored.get("span")
+        return cls(
+            stored["id"],
+            (span[0], span[1]) if span else None,
+            stored["title"],
+            stored["text"],
+            stored["metadata"],
+            np.array(vector, np.float32),
+        )
 
 
 def key(id: str, passage: int) -> str:

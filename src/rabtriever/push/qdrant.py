@@ -116,7 +116,7 @@ class Qdrant:
             answer = self._client.query_points(
                 self._name, query=query.tolist(), limit=limit, with_vectors=True, search_params=exact
             )
-        return [_found(point) for point in answer.points]
+        return [Found.of(point.payload or {}, point.vector) for point in answer.points]
 
     def close(self) -> None:
         """See :class:`rabtriever.push.engine.Engine`."""
@@ -138,16 +138,3 @@ def _payload(point: Point) -> dict[str, Any]:
         "stamp": point.stamp,
         "model": point.model,
     }
-
-
-def _found(point: models.ScoredPoint) -> Found:
-    payload = point.payload or {}
-    span = payload.get("span")
-    return Found(
-        payload["id"],
-        None if span is None else (span[0], span[1]),
-        payload["title"],
-        payload["text"],
-        payload["metadata"],
-        np.array(point.vector, np.float32),
-    )

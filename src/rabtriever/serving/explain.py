@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rabtriever.data.records import Document
 from rabtriever.index import Hit
 from rabtriever.index.protocol import Encoder
 
@@ -57,11 +56,9 @@ def explain(student: Encoder, query: str, hits: Sequence[Hit], shown: int = _SHO
     """
     if not hits:
         return []
-    contents = [Document(hit.id, hit.text, hit.title).content for hit in hits]
-    texts = [text if hit.span is None else text[slice(*hit.span)] for text, hit in zip(contents, hits, strict=True)]
     vector = student.encode_query([query])[0].astype(np.float64)
     explanations = []
-    for document in student.encode_document(texts).astype(np.float64):
+    for document in student.encode_document([hit.passage for hit in hits]).astype(np.float64):
         parts = vector * document
         largest = np.argsort(-np.abs(parts), kind="stable")[:shown]
         shares = [Share(int(i), float(vector[i]), float(document[i]), float(parts[i])) for i in largest]

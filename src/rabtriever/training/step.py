@@ -47,12 +47,14 @@ class Step:
     def read(cls, prompt: Prompt, plan: Plan, number: int) -> Step:
         """The step of a plan with this number, from 0."""
         pairs, apart = plan.step(number), plan.apart(number)
+        queries = {text: prompt.query_ids(text) for text in apart.queries}
+        documents = {text: prompt.document_ids(text) for text in apart.documents}
         return cls(
-            [prompt.document_ids(pair.document) + prompt.query_ids(pair.query) for pair in pairs],
+            [documents[pair.document] + queries[pair.query] for pair in pairs],
             torch.tensor([pair.right for pair in pairs]),
             [pair.group for pair in pairs],
-            [prompt.query_ids(text) for text in apart.queries],
-            [prompt.document_ids(text) for text in apart.documents],
+            [queries[text] for text in apart.queries],
+            [documents[text] for text in apart.documents],
             torch.tensor(apart.right),
         )
 
