@@ -9,7 +9,7 @@ import pytest
 
 from rabtriever.data import Dataset, Document, Query
 from rabtriever.errors import InputError
-from rabtriever.training.candidates import Bm25Negatives, draw, mine, training_queries, wrong_documents
+from rabtriever.training.candidates import Bm25Negatives, draw, mine, mix, training_queries, wrong_documents
 from toy_data import TOOLS, toy_dataset
 
 
@@ -91,6 +91,23 @@ def test_bm25_over_a_corpus_without_a_word_takes_any_wrong_document() -> None:
     documents = {i: Document(i, text) for i, text in (("right", "..."), ("first", "?!"), ("second", "the"))}
     dataset = Dataset("silent", documents, {"q": Query("q", "a word")}, {"train": {"q": {"right": 1}}})
     assert Bm25Negatives(dataset)("train", dataset.queries["q"], 1) == ["first"]
+
+
+def test_a_mix_is_half_hard_and_half_random() -> None:
+    near = [Document(f"near-{i}", f"the coke of house {i}") for i in range(8)]
+    far = [Document(f"far-{i}", f"open window {i}") for i in range(40)]
+    documents = {d.id: d for d in (Document("right", "wipe the coke"), *near, *far)}
+    dataset = Dataset("mix", documents, {"q": Query("q", "I spilled my coke")}, {"train": {"q": {"right": 1}}})
+    drawn, hard = rng(), Bm25Negatives(dataset)
+    seen: set[str] = set()
+    for _ in range(50):
+        ids = mix(dataset, "train", dataset.queries["q"], 5, drawn, hard)
+        assert len(set(ids)) == 5
+        assert "right" not in ids
+        assert all(i.startswith("near") for i in ids[:2])  # BM25's eight best, all of which share a word
+        seen |= set(ids)
+    assert {d.id for d in near} <= seen
+    assert len(seen) > 30  # the others come from everywhere
 
 
 def test_training_queries_are_a_seeded_draw_in_file_order() -> None:

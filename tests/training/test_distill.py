@@ -28,6 +28,8 @@ QUICK = DistillConfig(candidates="random:3", epochs=5, batch_queries=8)
 DROPOUT = QUICK.model_copy(
     update={
         "candidates": "on-policy:2",
+        "max_queries": 18,
+        "labelled_queries": 4,
         "refresh_epochs": 2,
         "predictor": PredictorConfig(dropout=0.3, rank=8, width=16),
     }
@@ -189,7 +191,8 @@ def test_the_teacher_is_asked_once(teacher: Reranker, tmp_path: Path) -> None:
 
 
 def test_on_policy_asks_for_the_pairs_that_are_new(teacher: Reranker, tmp_path: Path) -> None:
-    base = distill(teacher, DATA, QUICK.model_copy(update={"candidates": "random:2"}), store=tmp_path)
+    few = {"candidates": "random:2", "max_queries": DROPOUT.max_queries}
+    base = distill(teacher, DATA, QUICK.model_copy(update=few), store=tmp_path)
     student = distill(teacher, DATA, DROPOUT, store=tmp_path)
     new = student.training["distill"]["pairs"] - base.training["distill"]["pairs"]
     assert 0 < student.training["distill"]["teacher_pairs_computed"] <= new
@@ -226,6 +229,29 @@ def test_queries_without_judgements_are_labelled_by_the_teacher(teacher: Reranke
     assert np.array_equal(plain.encode_query(QUERIES), distill(teacher, DATA, QUICK, store=store).encode_query(QUERIES))
     with pytest.raises(InputError, match="no query without judgements"):
         distill(teacher, DATA, QUICK.model_copy(update={"unjudged_queries": 1}), store=store)
+
+
+def test_labelled_queries_teach_without_a_pass_of_the_teacher(teacher: Reranker, store: Path) -> None:
+    few = QUICK.model_copy(update={"max_queries": 6, "batch_queries": 2, "epochs": 20, "learning_rate": 1e-2})
+    plain, more = (distill(teacher, DATA, few.model_copy(update={"labelled_queries": n}), store=store) for n in (0, 99))
+    assert (plain.training["distill"]["queries"], more.training["distill"]["queries"]) == (6, 24)
+    assert plain.training["distill"]["pairs"] == more.training["distill"]["pairs"] == 6 * 4
+    queries = DATA.split("train")
+
+    def right(student: Retriever) -> int:
+        documents = student.encode_document([document.content for document in DATA.corpus.values()])
+        best = student.similarity(student.encode_query([q.text for q in queries]), documents).argmax(1)
+        return sum(list(DATA.corpus)[i] in DATA.relevant("train", q.id) for q, i in zip(queries, best, strict=True))
+
+    assert right(more) > right(plain) + 4
+
+
+def test_labelled_queries_that_cannot_teach_are_refused(teacher: Reranker, store: Path) -> None:
+    with pytest.raises(InputError, match="judges every training query"):
+        distill(teacher, DATA, QUICK.model_copy(update={"labelled_queries": 1}), store=store)
+    with pytest.raises(InputError, match="label_weight is 0"):
+        silent = {"labelled_queries": 1, "max_queries": 6, "label_weight": 0.0}
+        distill(teacher, DATA, QUICK.model_copy(update=silent), store=store)
 
 
 def test_nothing_to_learn_from_is_refused(teacher: Reranker, store: Path) -> None:

@@ -46,7 +46,9 @@ def test_an_epoch_visits_each_query_once() -> None:
     assert epoch(p, 0) != epoch(p, 1)  # in another order
 
 
-@pytest.mark.parametrize(("policy", "count"), [("all", 5), ("random:2", 2), ("bm25:3", 3), ("mined:1", 1)])
+@pytest.mark.parametrize(
+    ("policy", "count"), [("all", 5), ("random:2", 2), ("bm25:3", 3), ("mined:1", 1), ("mixed:3", 3), ("mixed:1", 1)]
+)
 def test_each_query_brings_its_right_and_so_many_wrong_documents(policy: str, count: int) -> None:
     p = plan(ALL.model_copy(update={"candidates": policy}))
     texts = {d.id: d.content for d in p.dataset.corpus.values()}

@@ -14,10 +14,11 @@ from rabtriever.errors import InputError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Bm25Negatives", "draw", "mine", "parse_policy", "training_queries", "wrong_documents"]
+__all__ = ["Bm25Negatives", "draw", "mine", "mix", "parse_policy", "training_queries", "wrong_documents"]
 
 _POOL = 4
-"""``mined:K`` keeps the K best-scored of this many times K random wrong documents."""
+"""``mined:K`` keeps the K best-scored of this many times K random wrong documents; ``mixed:K`` draws its hard ones from
+BM25's best, of which there are this many times as many."""
 
 ScorePairs = Callable[[Sequence[tuple[str, str]]], "np.ndarray[tuple[int], np.dtype[np.float32]]"]
 
@@ -77,6 +78,16 @@ def mine(
         out[query.id] = [pool[i] for i in best]
         start += len(pool)
     return out
+
+
+def mix(dataset: Dataset, split: str, query: Query, count: int, rng: Generator, hard: Bm25Negatives) -> list[str]:
+    """Wrong documents, half of them (rounded down) drawn from BM25's best, the others at random from all.
+
+    BM25's alone would never show what has nothing to do with the query; random ones alone seldom what is nearly right.
+    """
+    near = draw(hard(split, query, _POOL * (count // 2)), count // 2, rng)
+    others = [i for i in wrong_documents(dataset, split, query) if i not in set(near)]
+    return near + draw(others, count - len(near), rng)
 
 
 class Bm25Negatives:

@@ -11,7 +11,7 @@ from rabtriever.prompt import PromptConfig
 
 __all__ = ["DistillConfig", "LoraConfig", "TeacherConfig", "TrainConfig"]
 
-_POLICIES = {"teacher": ("all", "random", "mined", "bm25"), "distill": ("all", "random", "on-policy")}
+_POLICIES = {"teacher": ("all", "random", "mined", "bm25", "mixed"), "distill": ("all", "random", "on-policy")}
 
 
 class _Config(BaseModel):
@@ -62,7 +62,10 @@ class TeacherConfig(_Config):
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
-    candidates: str = Field("random:5", description="Wrong documents per query: all, random:K, mined:K or bm25:K.")
+    candidates: str = Field(
+        "random:5",
+        description="Wrong documents per query: all, random:K, mined:K, bm25:K, or mixed:K (half BM25's, half random).",
+    )
     queries_per_step: int = Field(2, ge=1, description="Queries whose pairs make one optimiser step.")
     batch_tokens: int = Field(
         4096, ge=1, description="Padded tokens that go through the model at once; a query's documents stay together."
@@ -101,6 +104,12 @@ class DistillConfig(_Config):
         0,
         ge=0,
         description="So many more of the dataset's queries, of those without judgements: the teacher labels them.",
+    )
+    labelled_queries: int = Field(
+        0,
+        ge=0,
+        description="So many more training queries, drawn by seed from those beyond max_queries, teach by their labels "
+        "alone: one pass each, none of the teacher's.",
     )
     kl_weight: float = Field(1.0, ge=0.0, description="w of Eq. 13.")
     mse_weight: float = Field(1.0, ge=0.0, description="Weight of the embedding term; 0 leaves it out.")

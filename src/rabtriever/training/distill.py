@@ -81,8 +81,10 @@ def distill(
         check_settings(Path(output), settings)
     with TemporaryDirectory() as scratch:
         outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)
-        queries = training_queries(dataset, "train", config.max_queries, seed) + _unjudged(dataset, config, seed)
-        pairs = PairSet(dataset, queries, outputs, config.candidates, seed)
+        queries = training_queries(dataset, "train", config.max_queries, seed)
+        labelled = _labelled(dataset, queries, config, seed)
+        judged = queries + _unjudged(dataset, config, seed)
+        pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled)
         dev = DevSet.of(dataset, outputs, config, seed)
         loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
         report = loop.run()
@@ -98,6 +100,22 @@ def distill(
         "data": dataset.fingerprint,
     }
     return student
+
+
+def _labelled(dataset: Dataset, taken: list[Query], config: DistillConfig, seed: int) -> list[Query]:
+    if not config.labelled_queries:
+        return []
+    ids = {query.id for query in taken}
+    others = [query for query in dataset.split("train") if query.id not in ids]
+    if not others or not config.label_weight:
+        raise InputError(
+            f"labelled_queries is {config.labelled_queries}, but "
+            + ("label_weight is 0" if others else "the teacher judges every training query already"),
+            hint="set distill.label_weight above 0"
+            if others
+            else "set distill.max_queries below the number of queries",
+        )
+    return sample(others, config.labelled_queries, seed)
 
 
 def _unjudged(dataset: Dataset, config: DistillConfig, seed: int) -> list[Query]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class PairSet:
         outputs: The teacher's outputs.
         policy: ``all``, ``random:K`` or ``on-policy:K``.
         seed: Seeds every draw.
+        labelled: More training queries, which only their labels teach: they have no pairs.
 
     Attributes:
         e_q: Query states, ``(m, d)``.
@@ -55,10 +57,18 @@ class PairSet:
         right: For each query, the positions of the documents labelled relevant; none for a query without labels.
     """
 
-    def __init__(self, dataset: Dataset, queries: list[Query], outputs: TeacherOutputs, policy: str, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        queries: list[Query],
+        outputs: TeacherOutputs,
+        policy: str,
+        seed: int,
+        labelled: Sequence[Query] = (),
+    ) -> None:
         self.outputs = outputs
         self.kind, self.count = parse_policy(policy)
-        self.query_texts = [query.text for query in queries]
+        self.query_texts = [query.text for query in (*queries, *labelled)]
         self.document_texts = [document.content for document in dataset.corpus.values()]
         self.e_q = outputs.queries(self.query_texts)
         self.e_d = outputs.documents(self.document_texts)
@@ -71,6 +81,9 @@ class PairSet:
             wrong = draw(wrong_documents(dataset, "train", query), self.count, rng)
             self.right.append([place[i] for i in right])
             self.chosen.append([place[i] for i in right + wrong])
+        self._judged = len(queries)
+        self.right += [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in labelled]
+        self.chosen += [[] for _ in labelled]
         self._judge()
 
     def __len__(self) -> int:
@@ -91,6 +104,7 @@ class PairSet:
         assert self.count is not None
         before = len(self)
         top = min(self.count, len(documents))
+        folded = folded[: self._judged]
         for start in range(0, len(folded), 1024):
             best = (folded[start : start + 1024] @ documents.T).topk(top, dim=1).indices
             for row, ids in enumerate(best.tolist(), start):
@@ -100,7 +114,7 @@ class PairSet:
         return len(self) - before
 
     def batch(self, queries: Tensor) -> Batch:
-        """All pairs of the given queries."""
+        """All pairs of the given queries; none where only labels teach them."""
         spans = [torch.arange(self._starts[q], self._starts[q + 1]) for q in queries.tolist()]
         places = torch.cat(spans)
         owner = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([len(span) for span in spans]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.files import read_json, write_json
-from rabtriever.training.candidates import Bm25Negatives, draw, mine, parse_policy, wrong_documents
+from rabtriever.training.candidates import Bm25Negatives, draw, mine, mix, parse_policy, wrong_documents
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset, Query
@@ -66,7 +66,7 @@ class Plan:
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
         self._folder = folder
-        self._bm25 = Bm25Negatives(dataset) if self.kind == "bm25" else None
+        self._bm25 = Bm25Negatives(dataset) if self.kind in ("bm25", "mixed") else None
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
 
     @property
@@ -120,5 +120,8 @@ class Plan:
             return [(query.id, mined[query.id]) for query in order]
         if self._bm25 is not None:
             assert self.count is not None
-            return [(query.id, self._bm25("train", query, self.count)) for query in order]
+            hard, count = self._bm25, self.count
+            if self.kind == "bm25":
+                return [(query.id, hard("train", query, count)) for query in order]
+            return [(query.id, mix(self.dataset, "train", query, count, rng, hard)) for query in order]
         return [(query.id, draw(wrong_documents(self.dataset, "train", query), self.count, rng)) for query in order]

@@ -137,9 +137,18 @@ class PredictorLoop:
         return dict(zip(("mse", "kl", "ranking", "label"), total.tolist(), strict=True))
 
     def _loss(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        target = self.pairs.outputs.states(batch.rows)
         # The MLP runs once per query, the product once per pair.
         predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
+        label = self._label_loss(batch.queries, predicted, epoch)
+        total = self.config.label_weight * label
+        if not len(batch.rows):  # labels alone teach these queries
+            return total, torch.stack([*torch.zeros(3), label.detach()])
+        taught, terms = self._teacher_loss(batch, predicted)
+        return total + taught, torch.stack([*terms, label.detach()])
+
+    def _teacher_loss(self, batch: Batch, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """What the teacher says of the batch's pairs: the weighted sum, and the error, divergence and ranking in it."""
+        target = self.pairs.outputs.states(batch.rows)
         documents = self.predictor.document(self.pairs.e_d[batch.documents])
         student = self.predictor.combine(predicted[batch.owner], documents)
         ours, theirs = self.teacher.rows.logits(student), self.pairs.outputs.logits(batch.rows)
@@ -159,12 +168,8 @@ class PredictorLoop:
             kl=self.config.kl,
             scale=self.scale,
         )
-        label = self._label_loss(batch.queries, predicted, epoch)
-        total = loss.total
-        for weight, term in ((self.config.ranking_weight, ranking), (self.config.label_weight, label)):
-            if weight:
-                total = total + weight * term
-        return total, torch.stack([loss.mse, loss.kl, ranking.detach(), label.detach()])
+        total = loss.total + self.config.ranking_weight * ranking if self.config.ranking_weight else loss.total
+        return total, torch.stack([loss.mse, loss.kl, ranking.detach()])
 
     def _label_loss(self, queries: Tensor, predicted: Tensor, epoch: int) -> Tensor:
         """What the labels say of the whole corpus: one matrix product, since all that is stored folds."""
