@@ -25,11 +25,12 @@ from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import Prompt, PromptConfig
 from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
+from rabtriever.shipped import shipped_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever"]
+__all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever", "trained_folder"]
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
@@ -37,15 +38,24 @@ _ADAPTER = "adapter_model.safetensors"
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
+def trained_folder(name: str | Path) -> Path:
+    """Where a trained model lies: in the package, in the hub's cache (it is fetched), or where the name says.
+
+    Raises:
+        InputError: If it is a hub id, and there is no such model or it cannot be fetched.
+    """
+    return shipped_folder(name) or (fetch_trained(str(name)) if is_hub_id(name) else Path(name))
+
+
 def load_reranker(
     name: str | Path, *, prompt: PromptConfig | None = None, dtype: DType = "auto", device: str = "auto"
 ) -> Reranker:
     """See :meth:`rabtriever.Reranker.from_pretrained`."""
-    place = fetch_trained(str(name)) if is_hub_id(name) else name
+    place = trained_folder(name)
     if is_artifact(place):
         if prompt is not None:
             raise InputError(f"{name} brings the prompt that it was trained with", hint="leave prompt out")
-        return _load(Path(place), ArtifactConfig.read(place), dtype, device)
+        return _load(place, ArtifactConfig.read(place), dtype, device)
     folder = resolve_base(name)
     backbone = Backbone.load(folder, dtype, device)
     check_finite(backbone.model.named_parameters(), folder)
@@ -55,7 +65,7 @@ def load_reranker(
 
 def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
     """See :meth:`rabtriever.Retriever.from_pretrained`."""
-    folder = fetch_trained(str(path)) if is_hub_id(path) else Path(path)
+    folder = trained_folder(path)
     config = ArtifactConfig.read(folder)
     if config.predictor is None:
         raise InputError(
@@ -68,7 +78,8 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
     _check_part(folder, config, _PREDICTOR)
     retriever = Retriever(reranker, predictor)
     retriever.training = {"distill": config.training.get("distill", {})}
-    retriever.path = str(path if folder == Path(path) else folder)  # an index finds it again without the hub
+    # By its path an index finds it again: also without the hub, and a shipped one wherever the package is installed.
+    retriever.path = str(path if shipped_folder(path) or folder == Path(path) else folder)
     return retriever
 
 
@@ -180,12 +191,8 @@ def _settings(model: type[_Settings], values: Any, folder: Path, section: str) -
 
 def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], Any]:
     """Add the adapter to the base model's weights, in the format they compute in; training does the same at its end."""
-    try:
-        from peft import PeftModel, get_peft_model_state_dict
-    except ImportError as error:
-        raise InputError(
-            f"{folder} is a LoRA adapter, which needs the package peft", hint="install rabtriever[train]"
-        ) from error
+    from peft import PeftModel, get_peft_model_state_dict
+
     try:
         adapted = PeftModel.from_pretrained(backbone.model, str(folder))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:

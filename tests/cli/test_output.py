@@ -89,7 +89,7 @@ def test_ctrl_c_becomes_the_sentence_of_the_command() -> None:
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), "os_error", 2, "a/b: no space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "os_error", 2, "a: permission denied"),
         (OSError("Can't load\nthe tokenizer"), "os_error", 2, "Can't load the tokenizer"),
-        (ModuleNotFoundError("no", name="peft.tuners"), "missing_package", 2, "this needs the package peft"),
+        (ModuleNotFoundError("no", name="scipy.stats"), "missing_package", 2, "this needs the package scipy"),
         (MemoryError(), "out_of_memory", 1, "the memory does not suffice"),
         (KeyboardInterrupt(), "interrupted", 130, "stopped"),
         (ValueError("a\n  b"), "internal", 1, "ValueError: a b"),

@@ -123,9 +123,11 @@ class _Models:
 
     def __init__(self, name: str) -> None:
         from rabtriever.artifacts import ArtifactConfig, is_artifact
+        from rabtriever.model_folder import trained_folder
 
         self.name = name
-        self.config = ArtifactConfig.read(name) if is_artifact(name) else None
+        folder = trained_folder(name)
+        self.config = ArtifactConfig.read(folder) if is_artifact(folder) else None
 
     @property
     def parts(self) -> list[str]:

@@ -11,13 +11,11 @@ from rabtriever.errors import RabtrieverError
 __all__ = ["Failure", "describe"]
 
 _EXTRAS = {
-    "accelerate": "train",
     "bm25s": "train",
     "fastapi": "serve",
     "ir_measures": "eval",
     "mcp": "mcp",
     "mcp_types": "mcp",
-    "peft": "train",
     "prometheus_client": "serve",
     "scipy": "eval",
     "sentence_transformers": "eval",

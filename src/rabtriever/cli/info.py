@@ -52,6 +52,7 @@ def _machine() -> dict[str, Any]:
     from rabtriever import __version__
     from rabtriever.base_models import EMBEDDED, cache_dir
     from rabtriever.numerics import choose_dtype
+    from rabtriever.shipped import shipped_models
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     versions = {}
@@ -81,14 +82,16 @@ def _machine() -> dict[str, Any]:
             name: {"hub_id": model.hub_id, "license": model.license, "cached": (models / name).is_dir()}
             for name, model in EMBEDDED.items()
         },
+        "shipped_models": shipped_models(),
     }
 
 
 def _describe(name: str) -> dict[str, Any]:
     from rabtriever.artifacts import is_artifact
     from rabtriever.errors import InputError
+    from rabtriever.shipped import shipped_folder
 
-    folder = Path(name)
+    folder = shipped_folder(name) or Path(name)
     if name == "example" or (folder / "corpus.jsonl").is_file():
         return _dataset(name)
     if (folder / "index.json").is_file():

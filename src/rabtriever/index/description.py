@@ -14,6 +14,7 @@ from rabtriever.errors import DataError, InputError, MismatchError
 from rabtriever.files import read_json, write_json
 from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder
+from rabtriever.shipped import shipped_folder
 
 __all__ = ["FORMAT_VERSION", "Description", "ModelIdentity"]
 
@@ -142,7 +143,7 @@ class Description(BaseModel):
         """
         near = None if self.model.relative_path is None else folder / self.model.relative_path
         for place in (self.model.path, near):
-            if place is not None and Path(place).is_dir():
+            if place is not None and (shipped_folder(place) or Path(place).is_dir()):
                 return str(place)
         known = f"it was {self.model.path}" if self.model.path else "it was never saved"
         raise InputError(

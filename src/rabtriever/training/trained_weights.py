@@ -121,12 +121,8 @@ def _hash(before: str, trained: Mapping[str, Tensor]) -> str:
 
 
 def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError(
-            "LoRA needs the package peft", hint="install rabtriever[train], or set teacher.lora=null"
-        ) from error
+    from peft import LoraConfig, get_peft_model
+
     assert config.lora is not None
     chosen = {id(m) for layer in backbone.layers[config.freeze_layers :] for m in layer.modules()}
     names = [
