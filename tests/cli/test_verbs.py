@@ -260,6 +260,15 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert systems["teacher"]["queries"] == 2
     assert systems["untrained"]["MRR@10"] == systems[f"untrained:{place / 'base'}"]["MRR@10"]
     assert "per_query" in json.loads(saved.read_text())
+    again = cli(
+        "evaluate", model, place / "skills", "--limit", "4", "--systems", "student,bm25", "--join", saved, "--json"
+    )
+    assert list(again.json["systems"]) == ["student", "bm25", "teacher", "untrained", f"untrained:{place / 'base'}"]
+    assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
+    assert again.json["retention"] == ran.json["retention"]
+    other = cli("evaluate", model, place / "skills", "--split", "dev", "--join", saved, "--json")
+    assert other.code == 2
+    assert "about another split" in other.error["message"]
 
     text = cli("evaluate", model, place / "skills", "--split", "dev", "--candidates", "3")
     assert "skills, split dev, 6 queries" in text.out

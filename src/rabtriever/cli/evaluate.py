@@ -43,6 +43,10 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report, query by query, as JSON.")
     ] = None,
+    join: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Add what an earlier report (-o FILE) says of systems not measured now."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure systems side by side: R@1/3/5, MRR@10, nDCG@10, milliseconds per query, paired significance tests."""
@@ -54,6 +58,11 @@ def evaluate(
         data = load_dataset(dataset)
         data.judgements(split)  # refuses a split that is not there before a model is loaded
         from rabtriever.evaluation import evaluate as run
+        from rabtriever.evaluation.stored import check_joinable, join_reports, load_report
+
+        stored = [load_report(path) for path in join or ()]
+        for earlier in stored:
+            check_joinable(earlier, data.fingerprint, split, seed)
 
         chosen = build_systems(model, systems, candidates)
         answered = min(n for n in (limit, teacher_limit, len(data.split(split))) if n is not None)
@@ -61,6 +70,8 @@ def evaluate(
         if pairs > _MANY_PAIRS and any(getattr(system, "pairwise", False) for system in chosen.values()):
             out.progress.say(f"a reranker reads {pairs:,} pairs (--teacher-limit and --candidates make them fewer)")
         report = run(chosen, data, split, limit=limit, teacher_limit=teacher_limit, seed=seed, progress=out.progress)
+        for earlier in stored:
+            report = join_reports(report, earlier)
         if output is not None:
             report.save(output)
             out.progress.say(f"the report is in {output}")

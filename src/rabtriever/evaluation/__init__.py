@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rabtriever.evaluation.report import Report, SystemResult
     from rabtriever.evaluation.runner import evaluate
     from rabtriever.evaluation.significance import Difference, paired_difference
+    from rabtriever.evaluation.stored import join_reports, load_report
     from rabtriever.evaluation.systems import (
         Bm25System,
         DenseSystem,
@@ -39,6 +40,8 @@ __all__ = [
     "SystemResult",
     "TeacherSystem",
     "evaluate",
+    "join_reports",
+    "load_report",
     "paired_difference",
 ]
 
@@ -55,6 +58,8 @@ _LAZY = {
     "SystemResult": "report",
     "TeacherSystem": "systems",
     "evaluate": "runner",
+    "join_reports": "stored",
+    "load_report": "stored",
     "paired_difference": "significance",
 }
 
