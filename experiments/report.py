@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rabtriever.evaluation import paired_difference
+
 HERE = Path(__file__).parent
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
 
@@ -43,7 +45,7 @@ def section(name: str, results: Path) -> list[str]:
     if seeds:
         lines += ["", f"The student: mean and standard deviation of {len(seeds) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, seeds), "", *_paper(name)]
-    return [*lines, "", *_differences(main), ""]
+    return [*lines, "", *_differences(main, seeds), ""]
 
 
 def _named(system: str) -> str:
@@ -85,16 +87,17 @@ def _paper(name: str) -> list[str]:
     return [f"The paper, with 7B (R@1 / MRR in percent): {figures}; the student keeps {kept:.1f} % of R@1."]
 
 
-def _differences(main: dict[str, Any]) -> list[str]:
-    """Paired bootstrap over queries of the student (seed 0) against each other system."""
-    columns = ("student (seed 0) against", "measure", "queries", "difference", "95 % interval", "p")
+def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
+    """Paired bootstrap over queries of the student, the mean of its seeds, against each other system."""
+    columns = ("student against", "measure", "queries", "difference", "95 % interval", "p")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for found in main["comparisons"]:
-        if found["a"] == "student" and found["measure"] in ("R@1", "MRR@10"):
-            figures = (f"{found['queries']:,}", f"{found['difference']:+.3f}")
-            span = f"{found['low']:+.3f} to {found['high']:+.3f}"
-            row = (_named(found["b"]), found["measure"], *figures, span, f"{found['p']:.4f}")
-            lines.append(f"| {' | '.join(row)} |")
+    for system in main["systems"]:
+        for measure in ("R@1", "MRR@10") if system != "student" else ():
+            students = [student[measure] for student in _students(main, seeds)]
+            averaged = {query: mean(student[query] for student in students) for query in students[0]}
+            found = paired_difference(averaged, main["per_query"][system][measure], seed=main["seed"])
+            figures = (f"{found.queries:,}", f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}")
+            lines.append(f"| {' | '.join((_named(system), measure, *figures, f'{found.p:.4f}'))} |")
     return lines
 
 
