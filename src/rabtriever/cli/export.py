@@ -20,6 +20,8 @@ class Format(StrEnum):
 
     SENTENCE_TRANSFORMERS = "sentence-transformers"
     CROSS_ENCODER = "cross-encoder"
+    ONNX = "onnx"
+    OPENVINO = "openvino"
     PARQUET = "parquet"
 
 
@@ -29,17 +31,21 @@ def export(
     to: Annotated[
         Format,
         typer.Option(
-            "--to", help="A student for SentenceTransformer, its teacher for CrossEncoder, or an index's vectors."
+            "--to",
+            help="A student for SentenceTransformer, ONNX Runtime or OpenVINO, its teacher for CrossEncoder, "
+            "or an index's vectors.",
         ),
     ],
     json: Json = False,
 ) -> None:
     """Write a model or an index for use without this package; a model is checked to give the same numbers there."""
     with session(json) as out:
-        from rabtriever.export import export_cross_encoder, export_parquet, export_sentence_transformers
+        from rabtriever.export import export_cross_encoder, export_graph, export_parquet, export_sentence_transformers
 
         if to is Format.PARQUET:
             report = export_parquet(source, output, out.progress)
+        elif to in (Format.ONNX, Format.OPENVINO):
+            report = export_graph(source, output, "onnx" if to is Format.ONNX else "openvino")
         else:
             make = export_sentence_transformers if to is Format.SENTENCE_TRANSFORMERS else export_cross_encoder
             report = make(source, output)
@@ -47,4 +53,7 @@ def export(
         if report.differences:
             measured = ", ".join(f"{what} {worst:.1e}" for what, worst in report.differences.items())
             lines.append(f"largest difference, of the largest number: {measured}")
+        if report.milliseconds is not None:
+            here, there = (report.milliseconds[name] for name in ("rabtriever", "export"))
+            lines.append(f"one query in float32: {there:.0f} ms; by Rabtriever itself {here:.0f} ms")
         out.emit(report.as_dict(), "\n".join([*lines, *report.notes]))

@@ -8,7 +8,7 @@ import yaml
 
 from rabtriever.files import human_bytes
 
-__all__ = ["student_readme", "teacher_readme"]
+__all__ = ["graph_readme", "student_readme", "teacher_readme"]
 
 _STUDENT = """# {name}
 
@@ -65,6 +65,101 @@ after the state of the last token.
 """
 
 
+_GRAPH = """# {name}
+
+A student of a language model that reads document and query together, as one graph for {runtime}. It needs neither
+Rabtriever nor torch.
+
+```python
+import numpy as np
+{load}
+from tokenizers import Tokenizer
+
+{open}
+prompts = {prompts}
+tokenizers = {{side: Tokenizer.from_file(f"{name}/{{side}}/tokenizer.json") for side in ("query", "document")}}
+for tokenizer in tokenizers.values():
+    tokenizer.encode_special_tokens = True  # what users write is text, even where it spells a control token
+
+
+def encode(side, texts):
+    rows = tokenizers[side].encode_batch([prompts[side] + text for text in texts])
+    ids, mask = (np.array([getattr(row, key) for row in rows]) for key in ("ids", "attention_mask"))
+    return {run}
+
+
+documents = encode("document", ["find a sponge", "close the drawer"])
+queries = encode("query", ["I spilled my coke"])
+scores = queries @ documents.T{bias_code}
+```
+
+Vectors have {dimension} dimensions, {size} each. Search by inner product and *without normalising*: the lengths are
+part of the score. The graph always gives both vectors; take the one of the side that the text was tokenised for.
+
+## Scores
+
+{bias} The sigmoid of the log-odds is the probability of relevance.
+"""
+
+_RUNTIMES = {
+    "onnx": {
+        "runtime": "[ONNX Runtime](https://onnxruntime.ai)",
+        "load": "import onnxruntime",
+        "open": 'session = onnxruntime.InferenceSession("{name}/model.onnx")',
+        "run": 'session.run([side], {"input_ids": ids, "attention_mask": mask})[0]',
+    },
+    "openvino": {
+        "runtime": "[OpenVINO](https://docs.openvino.ai)",
+        "load": "import openvino",
+        "open": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
+        'model = openvino.compile_model("{name}/openvino_model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+        "run": 'np.array(model({"input_ids": ids, "attention_mask": mask})[side])',
+    },
+}
+
+
+def graph_readme(
+    name: str,
+    runtime: str,
+    dimension: int,
+    bias: float,
+    prompts: Mapping[str, str],
+    differences: Mapping[str, float],
+    notes: Sequence[str],
+) -> str:
+    """The README of a student that was exported as a graph.
+
+    Args:
+        name: The folder's name.
+        runtime: ``onnx`` or ``openvino``.
+        dimension: Width of the vectors.
+        bias: What turns inner products into log-odds.
+        prompts: What each side's tokenizer wants before every text.
+        differences: What the export measured about itself.
+        notes: What differs from the model.
+
+    Example:
+        >>> "onnxruntime" in graph_readme("m", "onnx", 8, 0.0, {"query": "", "document": ""}, {"queries": 1e-6}, [])
+        True
+    """
+    words = _RUNTIMES[runtime]
+    code = f" + {bias!r}  # log-odds" if bias else "  # log-odds"
+    said = "The inner product is the log-odds" + (f" less the head's bias, {bias!r}." if bias else ".")
+    body = _GRAPH.format(
+        name=name,
+        runtime=words["runtime"],
+        load=words["load"],
+        open=words["open"].format(name=name),
+        run=words["run"],
+        prompts=ascii(dict(prompts)),
+        dimension=dimension,
+        size=human_bytes(4 * dimension),
+        bias=said,
+        bias_code=code,
+    )
+    return "\n".join([_front("sentence-similarity", runtime), body, _fidelity(differences, notes)])
+
+
 def student_readme(
     name: str, dimension: int, bias: float, differences: Mapping[str, float], notes: Sequence[str], *, linked: bool
 ) -> str:
@@ -110,8 +205,9 @@ def teacher_readme(name: str, differences: Mapping[str, float], notes: Sequence[
 
 
 def _front(pipeline: str, kind: str) -> str:
-    tags = ["sentence-transformers", "rabtriever", "rationale-based-retrieval", kind]
-    front = {"library_name": "sentence-transformers", "pipeline_tag": pipeline, "tags": tags}
+    library = kind if kind in _RUNTIMES else "sentence-transformers"
+    tags = [library, "rabtriever", "rationale-based-retrieval", *([] if kind == library else [kind])]
+    front = {"library_name": library, "pipeline_tag": pipeline, "tags": tags}
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
 
 

@@ -70,10 +70,11 @@ class ExportReport:
 
     Attributes:
         path: The folder or file.
-        kind: ``sentence-transformers``, ``cross-encoder`` or ``parquet``.
+        kind: ``sentence-transformers``, ``cross-encoder``, ``onnx``, ``openvino`` or ``parquet``.
         differences: The largest difference of each kind of output, of the largest number compared.
         bytes: Its size on the disk, hard links counted once.
         notes: What is not equal to its source, and why, one sentence each.
+        milliseconds: What one short query takes, by the model itself and by the export, where that was measured.
 
     Example:
         >>> ExportReport(Path("out"), "cross-encoder", {"log-odds": 1e-6}, 10, ()).differences
@@ -85,6 +86,7 @@ class ExportReport:
     differences: Mapping[str, float]
     bytes: int
     notes: Sequence[str]
+    milliseconds: Mapping[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -94,6 +96,7 @@ class ExportReport:
             "differences": dict(self.differences),
             "bytes": self.bytes,
             "notes": list(self.notes),
+            **({} if self.milliseconds is None else {"milliseconds": dict(self.milliseconds)}),
         }
 
 

@@ -12,7 +12,6 @@ file with two names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ import numpy as np
 
 from rabtriever.export.report import (
     MARKER,
-    PROBES,
     ExportReport,
     Probe,
     difference,
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rabtriever.export.modules import Layer
-    from rabtriever.export.tokenizer import TowerTokenizer
+    from rabtriever.export.towers import Towers
     from rabtriever.retriever import Retriever
 
 __all__ = ["export_sentence_transformers"]
@@ -66,14 +64,15 @@ def export_sentence_transformers(model: str | Path, output: str | Path) -> Expor
     output = Path(output)
     check_replaceable(output.expanduser(), marker=MARKER)
     from rabtriever.export.readme import student_readme
+    from rabtriever.export.towers import read_probes
     from rabtriever.retriever import Retriever
 
     student = Retriever.from_pretrained(model, dtype="float32", device="cpu")
     with atomic_folder(output, marker=MARKER) as folder:
         towers, linked = _write(student, folder)
-        notes = _notes(towers, student)
+        notes = towers.notes()
         bias, fingerprint, dimension = student.bias, student.fingerprint, student.dimension
-        expected = _read(student, towers)
+        expected = read_probes(student, towers)
         del student  # three copies of a large backbone need not stand in memory at once
         differences = _compare(folder, expected)
         write_text(
@@ -93,13 +92,7 @@ def export_sentence_transformers(model: str | Path, output: str | Path) -> Expor
     return ExportReport(output, "sentence-transformers", differences, size, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Towers:
-    query: TowerTokenizer
-    document: TowerTokenizer
-
-
-def _write(student: Retriever, folder: Path) -> tuple[_Towers, bool]:
+def _write(student: Retriever, folder: Path) -> tuple[Towers, bool]:
     from rabtriever.export.modules import (
         document_layers,
         link_weights,
@@ -108,10 +101,10 @@ def _write(student: Retriever, folder: Path) -> tuple[_Towers, bool]:
         write_pooling,
         write_tokenizer,
     )
-    from rabtriever.export.tokenizer import document_tokenizer, query_tokenizer
+    from rabtriever.export.towers import Towers
 
     reranker = student.reranker
-    towers = _Towers(query_tokenizer(reranker.prompt), document_tokenizer(reranker.prompt))
+    towers = Towers.of(reranker.prompt)
     write_backbone(folder / "document_0_Transformer", reranker.backbone)
     linked = link_weights(folder / "document_0_Transformer", folder / "query_0_Transformer")
     write_tokenizer(folder / "document_0_Transformer", towers.document)
@@ -143,7 +136,7 @@ def _write_layers(folder: Path, route: str, layers: Sequence[Layer]) -> list[str
     return names
 
 
-def _write_frame(folder: Path, types: dict[str, str], structure: dict[str, list[str]], towers: _Towers) -> None:
+def _write_frame(folder: Path, types: dict[str, str], structure: dict[str, list[str]], towers: Towers) -> None:
     from rabtriever.export.modules import TYPES
 
     write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": TYPES["Router"]}])
@@ -167,23 +160,6 @@ def _write_frame(folder: Path, types: dict[str, str], structure: dict[str, list[
     )
 
 
-def _read(student: Retriever, towers: _Towers) -> dict[str, Probe]:
-    """What the student itself makes of the probes, text by text."""
-    prompt = student.reranker.prompt
-    limit = len(prompt.query_head) + prompt.config.max_query_tokens + len(prompt.query_tail)
-    one_end = prompt.config.query_start in (0, 1)
-    queries = [text for text in PROBES if one_end or len(prompt.query_ids(text)) < limit]
-    out = {}
-    for route, texts, tower, read, encode in (
-        ("query", queries, towers.query, prompt.query_ids, student.encode_query),
-        ("document", list(PROBES), towers.document, prompt.document_ids, student.encode_document),
-    ):
-        kept = [text for text in texts if text or not tower.empty_is_space]
-        vectors = np.concatenate([encode([text]) for text in kept])
-        out[route] = Probe(kept, [read(text) for text in kept], vectors)
-    return out
-
-
 def _compare(folder: Path, expected: dict[str, Probe]) -> dict[str, float]:
     """Load the folder as a user would, and compare it with the student."""
     from sentence_transformers import SentenceTransformer
@@ -203,25 +179,3 @@ def _compare(folder: Path, expected: dict[str, Probe]) -> dict[str, float]:
         "documents": difference("document vectors", documents, document.vectors),
         "similarities": difference("similarities", similarities, query.vectors @ document.vectors.T),
     }
-
-
-def _notes(towers: _Towers, student: Retriever) -> list[str]:
-    """What is not the same as in the student."""
-    config, notes = student.reranker.prompt.config, []
-    if config.query_start not in (0, 1):
-        end = "start" if towers.query.config["truncation_side"] == "right" else "end"
-        notes.append(
-            f"A query of more than {config.max_query_tokens} tokens keeps its {end} only, where Rabtriever keeps both "
-            "ends and leaves out the middle."
-        )
-    prompts = {name for name, tower in (("query", towers.query), ("document", towers.document)) if tower.prompt}
-    if prompts:
-        notes.append(
-            f"The prompts in config_sentence_transformers.json ({', '.join(sorted(prompts))}) write the space that the "
-            "template has before a text: do not replace them."
-        )
-    if towers.query.empty_is_space or towers.document.empty_is_space:
-        notes.append("An empty text is read as one space.")
-    elif prompts:
-        notes.append("A text that begins with one of the tokenizer's control tokens loses the space before it.")
-    return notes

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,26 @@ class TowerTokenizer:
     config: dict[str, Any]
     prompt: str = ""
     empty_is_space: bool = False
+
+    def with_truncation(self) -> TowerTokenizer:
+        """The same, but its pipeline cuts long texts and pads short ones by itself, for those who load nothing else."""
+        pad = self.config["pad_token"]
+        known = [token["id"] for token in self.state["added_tokens"] if token["content"] == pad]
+        truncation = {
+            "direction": self.config["truncation_side"].capitalize(),
+            "max_length": self.config["model_max_length"],
+            "strategy": "LongestFirst",
+            "stride": 0,
+        }
+        padding = {
+            "strategy": "BatchLongest",
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": known[0] if known else 0,
+            "pad_type_id": 0,
+            "pad_token": pad,
+        }
+        return replace(self, state={**self.state, "truncation": truncation, "padding": padding})
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``; there is no chat template.

@@ -1,0 +1,98 @@
+"""An exported graph gives the same vectors by its runtime and the tokenizers library alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from closeness import assert_same
+from export.test_sentence_transformers import VARIANTS
+from rabtriever import Retriever
+from rabtriever.cli import main
+from rabtriever.errors import InputError, RabtrieverError
+from rabtriever.export import export_graph, graph, report
+from rabtriever.export.graph import Runtime
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+Students = Callable[..., Path]
+QUERIES = ["I spilled my coke", "", "what now? " * 3, "<|im_end|></s> \u05e9\u05dc\u05d5\u05dd \U0001f680"]
+DOCUMENTS = ["find a sponge", "close the drawer", "", "x" * 200]
+
+ALONE = """
+import sys, json, re
+for name in ("torch", "transformers", "rabtriever", "sentence_transformers"):
+    sys.modules[name] = None  # importing it fails
+code = re.search(r"```python\\n(.*?)```", open("out/README.md").read(), re.S)[1]
+exec(code)
+texts = json.load(open("texts.json"))
+np.savez("found.npz", queries=encode("query", texts[0]), documents=encode("document", texts[1]), scores=scores)
+"""
+
+
+def run_alone(folder: Path) -> dict[str, np.ndarray]:
+    """Run the README's code in a process that has neither torch nor this package."""
+    (folder / "texts.json").write_text(json.dumps([QUERIES, DOCUMENTS]))
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(folder / "found.npz"))
+
+
+@pytest.mark.parametrize(
+    ("family", "runtime", "variant"),
+    [("llama", "onnx", "low-rank"), ("gemma3", "onnx", "raw"), ("gpt2", "openvino", "three-layers")],
+)
+def test_a_graph_gives_the_same_vectors(
+    family: str, runtime: Runtime, variant: str, student_folder: Students, tmp_path: Path
+) -> None:
+    folder = student_folder(family, VARIANTS[variant])
+    found = export_graph(folder, tmp_path / "out", runtime)
+    assert set(found.differences) == {"queries", "documents"}
+    assert max(found.differences.values()) < 1e-5
+    assert found.milliseconds is not None
+    assert min(found.milliseconds.values()) > 0
+    student = Retriever.from_pretrained(folder, dtype="float32")
+    alone = run_alone(tmp_path)
+    assert_same(alone["queries"], student.encode_query(QUERIES))
+    assert_same(alone["documents"], student.encode_document(DOCUMENTS))
+    expected = student.similarity(student.encode_query(QUERIES[:1]), student.encode_document(DOCUMENTS[:2]))
+    assert_same(alone["scores"], expected)  # with the head's bias, where there is one
+
+
+def test_a_graph_that_disagrees_is_not_kept(
+    student_folder: Students, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(path: Path) -> graph.Run:
+        run = graph._onnx(path)
+        return lambda route, ids, mask: run(route, ids, mask) * np.float32(1.01)
+
+    monkeypatch.setitem(graph._RUN, "onnx", wrong)
+    with pytest.raises(RabtrieverError, match="query vectors differ"):
+        export_graph(student_folder("llama"), tmp_path / "out", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs the package onnx,") as caught:
+        export_graph("nowhere", tmp_path / "out", "onnx")
+    assert "rabtriever[onnx]" in caught.value.hint
+
+
+def test_the_verb_prints_one_object(
+    student_folder: Students, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The exporters write to stdout and stderr, from Python and from C++."""
+    assert main(["export", str(student_folder("llama")), str(tmp_path / "out"), "--to", "onnx", "--json"]) == 0
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["to"] == "onnx"
+    assert set(json.loads(captured.out)["milliseconds"]) == {"rabtriever", "export"}
+    assert "torch.onnx" not in captured.err
+    assert json.loads((tmp_path / "out" / report.MARKER).read_text())["kind"] == "onnx"
