@@ -14,6 +14,8 @@ from rabtriever.evaluation import paired_difference
 HERE = Path(__file__).parent
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
 
+DATASETS = ("esconv", "saycan", "alfred")
+
 PAPER = {
     "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
     "saycan": {"best bi-encoder": (44.2, 56.8), "student": (67.3, 73.7), "teacher": (71.2, 79.8)},
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "results.md")
     options = parser.parse_args()
-    names = [name for name in PAPER if (options.results / f"{name}.json").exists()]
+    names = [name for name in DATASETS if (options.results / f"{name}.json").exists()]
     lines = [
         "# Results",
         "",

@@ -52,6 +52,7 @@ class Experiment:
 EXPERIMENTS = {
     "saycan": Experiment("saycan"),
     "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
+    "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
 }
 
 
@@ -100,8 +101,10 @@ class Steps:
         command += ["--learning-rate", f"{rate:g}", "--tokens", str(self.plan.tokens)]
         command += ["--max-tokens", str(self.plan.max_tokens)]
         command += ["--freeze-layers", str(teacher.get("freeze_layers", 12))]
-        if "max_queries" in teacher:
-            command += ["--queries", str(teacher["max_queries"])]
+        if "max_queries" in teacher:  # as many labelled queries as teacher and student see
+            student: dict[str, Any] = settings.get("distill", {})
+            seen = student.get("max_queries", 0) + student.get("labelled_queries", 0)
+            command += ["--queries", str(max(teacher["max_queries"], seen))]
         return [*command, "--keep-end"] if self.plan.keep_end else command
 
     def _evaluate(self) -> list[str]:

@@ -36,12 +36,12 @@ def test_the_report_states_what_the_files_say(tmp_path: Path) -> None:
     assert "| **student** (folded) | 0.625 ± 0.177 |" in text
     assert "| teacher | 0.750 |" in text
     assert "83 % of its R@1 (67, 100)" in text
-    assert "| teacher | R@1 | 4 | -0.250 |" in text
+    assert "| teacher | R@1 | 4 | -0.125 |" in text  # the mean of the seeds
     assert "the student keeps 94.5 % of R@1" in text  # the paper's
     assert "## esconv" not in text
 
 
-@pytest.mark.parametrize("name", ["saycan", "esconv"])
+@pytest.mark.parametrize("name", ["saycan", "esconv", "alfred"])
 def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_path: Path) -> None:
     for rate, mrr in (("0.0001", 0.4), ("0.0003", 0.5)):
         folder = tmp_path / "models" / f"{name}-bi-encoder-{rate}"
@@ -50,7 +50,7 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
     lines = run("run.py", name, "--data", "DATA", "--dry-run", cwd=tmp_path).splitlines()
     assert sum("there already" in line for line in lines) >= 2
     verbs = [line.split(" -m rabtriever ")[1].split()[0] for line in lines if " -m rabtriever " in line]
-    assert verbs[:3] == ["train", "distill", "distill"]
+    assert verbs[:2] == ["train", "evaluate" if name == "alfred" else "distill"]  # one seed
     chosen = [line for line in lines if "dense:" in line]
     assert all("bi-encoder-0.0003" in line for line in chosen)  # by dev
     assert (FOLDER / f"{name}.yaml").exists()
