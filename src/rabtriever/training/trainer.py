@@ -231,6 +231,12 @@ class TeacherTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Of states that dev does not tell apart, the one that has learnt longest is kept."""
+        if metrics["eval_mrr"] == self.state.best_metric:
+            self.state.best_metric = math.nextafter(metrics["eval_mrr"], -math.inf)
+        return super()._determine_best_metric(metrics, trial)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Only the folder: the weights go into one file with the optimiser.
 
