@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
     chosen = [line for line in lines if "dense:" in line]
     assert all("bi-encoder-0.0003" in line for line in chosen)  # by dev
     assert (FOLDER / f"{name}.yaml").exists()
+
+
+def test_times_are_measured_against_length_and_number(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
+    sizes = ["--lengths", "16,128", "--numbers", "4,64", "--most", "16", "--rounds", "3"]
+    run("complexity.py", "--base", tiny_folder("llama"), "-o", tmp_path / "out.json", *sizes, cwd=tmp_path)
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert len(found["lengths"]["ms"][0]) == len(found["numbers"]["ms"][0]) == 4
+    assert set(found["numbers"]["ms"][1]) == {"student, document by document", "student, folded"}  # beyond --most
+    exponent = found["exponents"]
+    assert exponent["number"]["student, document by document"] > exponent["number"]["student, folded"]
+    assert exponent["length"]["teacher"] > exponent["length"]["student, folded"]
