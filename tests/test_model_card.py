@@ -18,12 +18,14 @@ TRAINING = {
         "seed": 3,
         "config": {"lora": {"rank": 16}, "epochs": 3.0},
     },
-    "results": {
-        "dataset": "household",
-        "split": "test",
-        "queries": 80,
-        "systems": {"student": {"R@1": 0.51251, "MRR@10": 0.6}, "bm25": {"R@1": 0.05, "ms_per_query": 0.1}},
-    },
+    "results": [
+        {
+            "dataset": "household",
+            "split": "test",
+            "queries": 80,
+            "systems": {"student": {"R@1": 0.51251, "MRR@10": 0.6}, "bm25": {"R@1": 0.05, "ms_per_query": 0.1}},
+        }
+    ],
 }
 
 
@@ -75,9 +77,9 @@ def test_the_path_of_a_local_base_model_stays_private() -> None:
 def test_results_settings_and_facts_are_shown() -> None:
     card = model_card(config(), "household")
     assert "On household, split test, 80 queries:" in card
-    assert "|  | R@1 | MRR@10 | ms_per_query |" in card
-    assert "| student | 0.5125 | 0.6 |  |" in card
-    assert "| bm25 | 0.05 |  | 0.1 |" in card
+    assert "|  | R@1 | R@3 | R@5 | MRR@10 | nDCG@10 | ms_per_query | queries |" in card
+    assert "| student | 0.5125 |  |  | 0.6 |  |  |  |" in card
+    assert "| bm25 | 0.05 |  |  |  |  | 0.1 |  |" in card
     assert "| dev mrr | 0.4738 |" in card
     assert "  rank: 16\n" in card
     assert "at most 512 tokens" in card
@@ -93,7 +95,7 @@ def test_the_example_is_python(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "training", [{}, {"results": {}}, {"results": {"systems": {}}}, {"teacher": 1, "results": [1]}]
+    "training", [{}, {"results": []}, {"results": [{"systems": {}}]}, {"teacher": 1, "results": [1]}]
 )
 def test_a_card_without_results(training: dict[str, object]) -> None:
     card = model_card(config(training=training), "household")
@@ -103,7 +105,7 @@ def test_a_card_without_results(training: dict[str, object]) -> None:
 
 def test_names_cannot_break_a_table() -> None:
     systems = {"a|b\nc": {"R@1": 1.0}}
-    card = model_card(config(training={"results": {"systems": systems}}), "household")
+    card = model_card(config(training={"results": [{"systems": systems}]}), "household")
     assert "| a\\|b c | 1 |" in card
 
 

@@ -17,6 +17,9 @@ __all__ = ["model_card"]
 
 _STAGES = {"teacher": "Stage I, the teacher", "distill": "Stage III, the student"}
 
+_SHOWN = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10", "ms_per_query", "queries")
+"""Of an evaluation's figures, those that a card shows."""
+
 _ABOUT = {
     "reranker": (
         "A teacher: a causal language model that reads a document and then a query, and answers whether the query can "
@@ -77,7 +80,8 @@ def model_card(config: ArtifactConfig, name: str) -> str:
 
     Args:
         config: What the model says about itself. Of ``config.training``, the keys ``teacher`` and ``distill`` (scalars,
-            and ``config`` for the settings) and ``results`` (what ``rabtriever evaluate --json`` prints) are shown.
+            and ``config`` for the settings) and ``results`` (a list: of each evaluation, what ``rabtriever evaluate
+            --json`` prints) are shown.
         name: What the model is called: the last part of its folder.
     """
     known, base = EMBEDDED.get(config.base.name), _base(config)
@@ -96,7 +100,7 @@ def model_card(config: ArtifactConfig, name: str) -> str:
         _INTENDED[config.kind],
         "## Use",
         _USAGE[config.kind].replace("NAME", name),
-        *_results(config.training.get("results")),
+        *_results(config.training.get("results", [])),
         "## How it was made",
         _origin(config),
         *_stages(config.training),
@@ -141,18 +145,14 @@ def _stages(training: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _results(results: Any) -> Iterator[str]:
-    """The table of an evaluation: one row per system, one column per measure."""
-    if not isinstance(results, Mapping) or not isinstance(results.get("systems"), Mapping):
-        return
-    systems: Mapping[str, Mapping[str, Any]] = results["systems"]
-    measures = list(dict.fromkeys(measure for row in systems.values() for measure in row))
-    if not measures:
-        return
-    yield "## Results"
-    yield f"On {results.get('dataset')}, split {results.get('split')}, {results.get('queries')} queries:"
-    yield _table(
-        ("", *measures), [(name, *(row.get(measure, "") for measure in measures)) for name, row in systems.items()]
-    )
+    """The table of each evaluation: one row per system, one column per measure."""
+    known = [found for found in results if isinstance(found, Mapping) and found.get("systems")]
+    if known:
+        yield "## Results"
+    for found in known:
+        yield f"On {found.get('dataset')}, split {found.get('split')}, {found.get('queries')} queries:"
+        rows = [(name, *(row.get(key, "") for key in _SHOWN)) for name, row in found["systems"].items()]
+        yield _table(("", *_SHOWN), rows)
 
 
 def _limits(config: ArtifactConfig) -> str:

@@ -30,11 +30,13 @@ from rabtriever.shipped import shipped_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["load_reranker", "load_retriever", "save_reranker", "save_retriever", "trained_folder"]
+__all__ = ["load_reranker", "load_retriever", "note_results", "save_reranker", "save_retriever", "trained_folder"]
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
 _ADAPTER = "adapter_model.safetensors"
+_STUDENTS = ("distill", "results")
+"""Keys of ``training`` that say what a student, not its teacher, went through and reached."""
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -77,7 +79,7 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
     predictor = Predictor.load(folder / _PREDICTOR, config.base.hidden_size, predictor_config)
     _check_part(folder, config, _PREDICTOR)
     retriever = Retriever(reranker, predictor)
-    retriever.training = {"distill": config.training.get("distill", {})}
+    retriever.training = {"distill": {}, **{key: config.training[key] for key in _STUDENTS if key in config.training}}
     # By its path an index finds it again: also without the hub, and a shipped one wherever the package is installed.
     retriever.path = str(path if shipped_folder(path) or folder == Path(path) else folder)
     return retriever
@@ -96,12 +98,32 @@ def save_retriever(retriever: Retriever, path: Path) -> None:
         config = _config(retriever.reranker, kind="retriever").model_copy(
             update={
                 "predictor": retriever.predictor.config.model_dump(),
-                "training": {**retriever.reranker.training, **retriever.training},
+                "training": {**_others(retriever.reranker.training), **retriever.training},
             }
         )
         with writing(folder / _PREDICTOR):
             retriever.predictor.save(folder / _PREDICTOR)
         _write(retriever.reranker, config, folder, path.name)
+
+
+def note_results(path: Path, report: dict[str, Any]) -> None:
+    """Let a model's card say what an evaluation found; an earlier evaluation on the same split of the data is replaced.
+
+    Args:
+        path: The model's folder.
+        report: :meth:`rabtriever.evaluation.Report.to_dict`; of it the systems' figures are kept.
+
+    Raises:
+        InputError: If there is no model, or its folder cannot be written.
+    """
+    config = ArtifactConfig.read(path)
+    kept = {key: report[key] for key in ("dataset", "fingerprint", "split", "queries", "systems")}
+    place = [kept[key] for key in ("dataset", "split")]
+    earlier = [found for found in config.training.get("results", []) if [found["dataset"], found["split"]] != place]
+    config = config.model_copy(update={"training": {**config.training, "results": [*earlier, kept]}})
+    with writing(path):
+        config.write(path)
+        write_text(path / "README.md", model_card(config, path.resolve().name))
 
 
 def _config(reranker: Reranker, kind: str) -> ArtifactConfig:
@@ -174,8 +196,13 @@ def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Re
     _check_part(folder, config, _BACKBONE)
     reranker = Reranker(backbone, prompt, config.base, weights_hash=config.weights_hash)
     reranker.adapter, reranker.adapter_config = adapter, adapter_config
-    reranker.training = {key: value for key, value in config.training.items() if key != "distill"}
+    reranker.training = config.training if config.kind == "reranker" else _others(config.training)
     return reranker
+
+
+def _others(training: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the teacher's training alone."""
+    return {key: value for key, value in training.items() if key not in _STUDENTS}
 
 
 def _settings(model: type[_Settings], values: Any, folder: Path, section: str) -> _Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,16 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert list(again.json["systems"]) == ["student", "bm25", "teacher", "untrained", f"untrained:{place / 'base'}"]
     assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
     assert again.json["retention"] == ran.json["retention"]
+    mine = Path(shutil.copytree(model, tmp_path / "my-model"))
+    for split in ("dev", "test", "test"):
+        arguments = ["--split", split, "--limit", "4", "--systems", "student,bm25"]
+        assert cli("evaluate", mine, place / "skills", *arguments, "--card", "--json").code == 0
+    card = (mine / "README.md").read_text()
+    assert card.count("## Results") == card.count("split dev, 4 queries:") == card.count("split test, 4 queries:") == 1
+    assert "# my-model" in card
+    assert cli("evaluate", mine, place / "skills", "--limit", "2", "--json").code == 0  # loads as before
+    refused = cli("evaluate", place / "base", place / "skills", "--card", "--json")
+    assert "not the folder of a trained model" in refused.error["message"]
     other = cli("evaluate", model, place / "skills", "--split", "dev", "--join", saved, "--json")
     assert other.code == 2
     assert "about another split" in other.error["message"]

@@ -43,6 +43,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report, query by query, as JSON.")
     ] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write the figures into MODEL's own card.")] = False,
     join: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Add what an earlier report (-o FILE) says of systems not measured now."),
@@ -55,6 +56,8 @@ def evaluate(
 
         if output is not None and output.is_dir():  # found out before the hours, not after
             raise InputError(f"{output} is a folder", hint="name a file inside it")
+        if card:
+            _check_card(model)
         data = load_dataset(dataset)
         data.judgements(split)  # refuses a split that is not there before a model is loaded
         from rabtriever.evaluation import evaluate as run
@@ -75,7 +78,21 @@ def evaluate(
         if output is not None:
             report.save(output)
             out.progress.say(f"the report is in {output}")
+        if card:
+            from rabtriever.model_folder import note_results
+
+            note_results(Path(model), report.to_dict())
+            out.progress.say(f"the figures are in {Path(model) / 'README.md'}")
         out.emit(report.to_dict(), report_text(report, compared=True))
+
+
+def _check_card(model: str) -> None:
+    """Find out before the hours, not after, whether the model has a card of its own."""
+    from rabtriever.artifacts import is_artifact
+    from rabtriever.errors import InputError
+
+    if not is_artifact(model):
+        raise InputError(f"--card: {model} is not the folder of a trained model", hint="leave --card out")
 
 
 def build_systems(model: str, wanted: str | None, candidates: int | None = None) -> dict[str, System]:
