@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.rabtriever-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean report
+.PHONY: help install demo test lint format clean report docs
 
 help:
 	@echo "make demo     train, index, evaluate and search on the example data (about 10 minutes)"
 	@echo "make test     all tests (under 10 minutes)"
 	@echo "make lint     ruff and mypy"
 	@echo "make experiments-NAME DATA=FOLDER    one of experiments/NAME.yaml, from training to results (hours)"
+	@echo "make docs     the documentation site, in site/"
 	@echo "make report   docs/results.md from experiments/results"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make clean    remove caches and the virtual environment"
@@ -25,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,export,onnx,openvino,hybrid,fast,qdrant,milvus,pgvector,serve,langchain,llama-index,haystack,rerankers,mcp,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,export,onnx,openvino,hybrid,fast,qdrant,milvus,pgvector,serve,langchain,llama-index,haystack,rerankers,mcp,docs,dev]'
 	@touch $@
 
 install: $(INSTALLED)
@@ -44,6 +45,9 @@ lint: $(INSTALLED)
 experiments-%: $(INSTALLED)
 	@test -n "$(DATA)" || { echo "name the folder of datasets: make experiments-$* DATA=FOLDER" >&2; exit 2; }
 	@$(BIN)/python experiments/run.py $* --data "$(DATA)"
+
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -d site
 
 report: $(INSTALLED)
 	@$(BIN)/python experiments/report.py

@@ -145,7 +145,7 @@ def main() -> None:
         "",
         "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint",
         "and every query's values. Base model: SmolLM2-135M-Instruct; two processors, no accelerator. How each was",
-        "made, and what did not work: [experiments/README.md](../experiments/README.md).",
+        "made, and what did not work, is in `experiments/README.md`.",
         "",
     ]
     for name in names:
