@@ -29,7 +29,6 @@ import torch
 
 from rabtriever import Dataset, Reranker, Retriever
 from rabtriever.predictor import Predictor
-from rabtriever.progress import default
 from rabtriever.prompt import PromptConfig
 
 QUERY = "The cat knocked over my juice, and guests arrive in ten minutes."
@@ -47,11 +46,16 @@ def texts(student: Retriever, number: int, length: int) -> list[str]:
     return [f"{place} {tokenizer.decode(ids[start : start + length - 2])}" for place, start in enumerate(starts)]
 
 
-def ways(student: Retriever, documents: list[str], teacher: bool) -> Ways:
-    """What is timed; all that a system has before the query comes is computed here."""
+def ways(student: Retriever, documents: list[str], number: int) -> Ways:
+    """What is timed; all that a system has before the query comes is computed here.
+
+    Beyond the documents given, the students' vectors are repeated, and the teacher is left out.
+    """
     reranker, predictor = student.reranker, student.predictor
-    vectors = student.encode_document(documents)
     e_d = reranker.document_states(documents)
+    e_d = e_d.repeat(-(-number // len(e_d)), 1)[:number].contiguous()
+    with torch.inference_mode():
+        vectors = predictor.document(e_d).numpy()
 
     def plain() -> None:
         reranker.forget()
@@ -67,7 +71,7 @@ def ways(student: Retriever, documents: list[str], teacher: bool) -> Ways:
         return vectors @ student.encode_query([QUERY])[0]
 
     out: Ways = {"student, document by document": paper, "student, folded": folded}
-    if teacher:
+    if number == len(documents):
         # The second leaves behind what the first needs.
         out = {"teacher, prefixes kept": lambda: reranker.score(QUERY, documents), "teacher": plain, **out}
     return out
@@ -103,7 +107,7 @@ def main() -> None:
     parser.add_argument("--numbers", default="8,32,128,512,2048,8192")
     parser.add_argument("--documents", type=int, default=8, help="how many, where their length varies")
     parser.add_argument("--length", type=int, default=16, help="how long, where their number varies")
-    parser.add_argument("--most", type=int, default=128, help="the teacher reads no more documents than that")
+    parser.add_argument("--most", type=int, default=128, help="so many documents are read, and no more by the teacher")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     lengths, numbers = ([int(part) for part in given.split(",")] for given in (options.lengths, options.numbers))
@@ -112,12 +116,14 @@ def main() -> None:
     student = Retriever(teacher, Predictor(teacher.backbone.hidden_size))
     by_length, by_number = [], []
     for length in lengths:
-        by_length.append(milliseconds(ways(student, texts(student, options.documents, length), True), options.rounds))
-        default().say(f"{options.documents} documents of {length} tokens: {by_length[-1]}")
+        by_length.append(
+            milliseconds(ways(student, texts(student, options.documents, length), options.documents), options.rounds)
+        )
+        print(f"{options.documents} documents of {length} tokens: {by_length[-1]}", flush=True)
     for number in numbers:
-        chosen = ways(student, texts(student, number, options.length), number <= options.most)
+        chosen = ways(student, texts(student, min(number, options.most), options.length), number)
         by_number.append(milliseconds(chosen, options.rounds))
-        default().say(f"{number} documents of {options.length} tokens: {by_number[-1]}")
+        print(f"{number} documents of {options.length} tokens: {by_number[-1]}", flush=True)
     report = {
         "base": options.base,
         "dtype": str(teacher.backbone.dtype).removeprefix("torch."),

@@ -137,9 +137,10 @@ def _dev_mrr(folder: Path) -> float:
 def _note_training(model: Path, target: Path) -> None:
     """Keep beside the results what the model's folder says of its training."""
     training = json.loads((model / "config.json").read_text())["training"]
-    for stage in training.values():
-        stage.pop("history", None)
-    target.write_text(json.dumps(training, indent=1) + "\n")
+    stages = {stage: training[stage] for stage in ("teacher", "distill")}
+    for said in stages.values():
+        said.pop("history", None)
+    target.write_text(json.dumps(stages, indent=1) + "\n")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,3 +76,52 @@ def test_the_command_line_takes_the_name(package: Path, capsys: pytest.CaptureFi
     assert len(answer("rerank", "tiny-skills", NEEDS[0], "tools.jsonl")["hits"]) == len(TOOLS)
     assert answer("info", "tiny-skills")["kind"] == "retriever"
     assert answer("info")["shipped_models"] == ["tiny-skills"]
+
+
+SHIPPED = shipped.shipped_models()
+
+
+def test_something_is_shipped() -> None:
+    assert "robot-skills" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_small_and_tells_of_no_machine(name: str) -> None:
+    folder = shipped.shipped_folder(name)
+    assert folder is not None
+    for file in folder.rglob("*"):
+        assert file.stat().st_size < 20_000_000
+        assert file.is_dir() or file.suffix in (".json", ".md", ".safetensors")
+        if file.suffix in (".json", ".md"):
+            assert not re.search(r"(?<![\w.:/])/(?:root|home|work|tmp|data|usr)\b", file.read_text()), file
+    card = (folder / "README.md").read_text()
+    for heading in ("## Intended use", "## Results", "## How it was made", "## Training data", "## Limits"):
+        assert heading in card
+
+
+TASKS = {
+    "Task: put a clean mug on the desk\nSteps so far: none": "go to the",
+    "Task: put a clean mug on the desk\nSteps so far: 1. go to the coffee machine.": "pick up the mug",
+    "Task: chill a slice of tomato\nSteps so far: 1. go to the counter top. 2. pick up the knife. 3. go to the tomato.":
+        "slice the tomato",
+    "Task: look at a book under the lamp\nSteps so far: 1. go to the bed. 2. pick up the book. 3. go to the desk lamp.":
+        "turn on the desk lamp",
+}  # fmt: skip
+SKILLS = [
+    *("go to the coffee machine", "go to the counter top", "go to the bed", "go to the sink basin", "go to the fridge"),
+    *("pick up the mug", "pick up the apple", "pick up the knife", "pick up the book", "slice the tomato"),
+    *("slice the bread", "turn on the desk lamp", "cool the apple in the fridge", "heat the mug in the microwave"),
+    *("rinse the mug in the sink", "put the mug in or on the desk", "put the book in or on the bed"),
+]
+"""Tasks and skills of our own, in the training data's form; among the skills are some that it does not have."""
+
+
+@pytest.mark.slow
+def test_the_robots_skills_are_found(smollm2: Path, tmp_path: Path) -> None:
+    """As a user would: by name, without any training, on documents of one's own."""
+    with Index.create(tmp_path / "skills", Retriever.from_pretrained("robot-skills")) as index:
+        index.add(SKILLS)
+        for task, right in TASKS.items():
+            first = index.search(task, k=1, rerank=5)[0].text
+            assert first.startswith(right), (task, first)
+            assert right in index.search(task, k=1)[0].text, task

@@ -6,6 +6,7 @@ configuration identifies. What does not belong together is refused when it is lo
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 
 from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
 from rabtriever.backbone import Backbone
-from rabtriever.base_models import base_name, is_hub_id, resolve_base
+from rabtriever.base_models import EMBEDDED, base_name, is_hub_id, resolve_base
 from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import fingerprint_file, fingerprint_folder, tokenizer_fingerprint
@@ -159,7 +160,11 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) 
             from safetensors.torch import save_file
 
             save_file(reranker.adapter, backbone / _ADAPTER)
-            reranker.adapter_config.save_pretrained(str(backbone))
+            settings = copy.copy(reranker.adapter_config)
+            known = EMBEDDED.get(config.base.name)
+            # Where others find it too; peft would name the folder in this machine's cache.
+            settings.base_model_name_or_path = known.hub_id if known else config.base.name
+            settings.save_pretrained(str(backbone))
     config = config.model_copy(
         update={"parts": {name: _part(folder, name) for name in (_BACKBONE, _PREDICTOR) if (folder / name).exists()}}
     )
