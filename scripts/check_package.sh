@@ -22,6 +22,15 @@ clean=$scratch/clean/bin
 "$clean/rabtriever" info --json
 "$clean/python" -c "import rabtriever; print(len(rabtriever.Dataset.example().corpus), 'documents of example data')"
 
+# First steps, as the README has them: a model that comes with the package, on documents of one's own.
+printf '%s\n' '{"_id": "a", "text": "pick up the mug"}' '{"_id": "b", "text": "turn on the desk lamp"}' > skills.jsonl
+start=$(date +%s)
+"$clean/rabtriever" index robot-skills skills.jsonl -o skills
+"$clean/rabtriever" search skills "Task: put a clean mug on the desk. Steps so far: 1. go to the coffee machine." -k 1 > found
+cat found
+grep -q "pick up the mug" found
+echo "from the installed package to the first answer: $(($(date +%s) - start)) s"
+
 # Without any extra: what needs one says which, in one sentence and with exit code 2.
 for verb in "mcp $scratch" "serve $scratch"; do
     code=0
