@@ -80,7 +80,7 @@ def test_a_graph_that_disagrees_is_not_kept(
 
 
 def test_a_missing_package_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "find_spec", lambda name: None)
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "onnx" else name)
     with pytest.raises(InputError, match="needs the package onnx,") as caught:
         export_graph("nowhere", tmp_path / "out", "onnx")
     assert "rabtriever[onnx]" in caught.value.hint

@@ -20,7 +20,7 @@ from rabtriever.export.report import (
     ExportReport,
     difference,
     folder_bytes,
-    require_library,
+    require_packages,
     same_ids,
 )
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
@@ -56,7 +56,7 @@ def export_cross_encoder(model: str | Path, output: str | Path) -> ExportReport:
         >>> export_cross_encoder("my-model", "my-model-ce").differences     # doctest: +SKIP
         {'log-odds': 2.1e-06}
     """
-    require_library()
+    require_packages("export", "sentence_transformers")
     output = Path(output)
     check_replaceable(output.expanduser(), marker=MARKER)
     from rabtriever.export.readme import teacher_readme

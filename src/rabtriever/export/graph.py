@@ -16,7 +16,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rabtriever.errors import InputError
 from rabtriever.export.modules import document_layers, query_layers
-from rabtriever.export.report import MARKER, ExportReport, difference, folder_bytes, same_ids
+from rabtriever.export.report import MARKER, ExportReport, difference, folder_bytes, require_packages, same_ids
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
 
@@ -44,7 +42,10 @@ Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]"], "NDArray[np.floa
 """(route, ids ``(n, L)``, attention mask ``(n, L)``) -> vectors ``(n, k)``."""
 
 GRAPH = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
-_NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+_NEEDED = {
+    "onnx": ("transformers.exporters", "onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("transformers.exporters", "openvino"),
+}
 _TIMED = "I spilled my coke on the table, what now?"
 _REPEATS = 7
 
@@ -73,7 +74,7 @@ def export_graph(model: str | Path, output: str | Path, runtime: Runtime) -> Exp
         >>> export_graph("my-model", "my-model-onnx", "onnx").differences     # doctest: +SKIP
         {'queries': 1.4e-06, 'documents': 9.0e-07}
     """
-    _require(runtime)
+    require_packages(runtime, *_NEEDED[runtime])
     output = Path(output)
     check_replaceable(output.expanduser(), marker=MARKER)
     from rabtriever.export.readme import graph_readme
@@ -101,20 +102,6 @@ def export_graph(model: str | Path, output: str | Path, runtime: Runtime) -> Exp
         write_json(folder / MARKER, {"format_version": 1, "kind": runtime, **facts, "differences": differences})
         size = folder_bytes(folder)
     return ExportReport(output, runtime, differences, size, towers.notes(), times)
-
-
-def _require(runtime: Runtime) -> None:
-    missing = [package for package in _NEEDED[runtime] if find_spec(package) is None]
-    if missing:
-        raise InputError(
-            f"this export needs the package {missing[0]}, which is not installed",
-            hint=f"install rabtriever[{runtime}]",
-            code="missing_package",
-        )
-    if find_spec("transformers.exporters") is None:
-        raise InputError(
-            "this export needs a transformers that has exporters", hint="pip install --upgrade 'transformers<6'"
-        )
 
 
 def _dense(layers: list[tuple[Tensor, Tensor]]) -> nn.Sequential:

@@ -23,7 +23,7 @@ __all__ = [
     "Probe",
     "difference",
     "folder_bytes",
-    "require_library",
+    "require_packages",
     "same_ids",
 ]
 
@@ -100,16 +100,24 @@ class ExportReport:
         }
 
 
-def require_library() -> None:
-    """Ask for sentence-transformers before long work begins; every export is loaded with it once.
+def require_packages(extra: str, *names: str) -> None:
+    """Ask for packages before long work begins; every export is loaded with what it is for once.
+
+    Args:
+        extra: What brings them.
+        names: As they are imported.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If one is not installed.
+
+    Example:
+        >>> require_packages("export", "json")
     """
-    if find_spec("sentence_transformers") is None:
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
         raise InputError(
-            "this export is checked with sentence-transformers, which is not installed",
-            hint="install rabtriever[export]",
+            f"this export needs the package {missing[0].replace('_', '-')}, which is not installed",
+            hint=f"install rabtriever[{extra}]",
         )
 
 

@@ -23,7 +23,7 @@ from rabtriever.export.report import (
     Probe,
     difference,
     folder_bytes,
-    require_library,
+    require_packages,
     same_ids,
 )
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
@@ -60,7 +60,7 @@ def export_sentence_transformers(model: str | Path, output: str | Path) -> Expor
         >>> export_sentence_transformers("my-model", "my-model-st").differences     # doctest: +SKIP
         {'queries': 1.2e-06, 'documents': 9.1e-07, 'similarities': 1.8e-06}
     """
-    require_library()
+    require_packages("export", "sentence_transformers")
     output = Path(output)
     check_replaceable(output.expanduser(), marker=MARKER)
     from rabtriever.export.readme import student_readme
