@@ -59,11 +59,11 @@ EXPERIMENTS = {
 class Steps:
     """The commands of one experiment, each with the file that shows it is done."""
 
-    def __init__(self, name: str, data: Path, models: Path) -> None:
+    def __init__(self, name: str, data: Path, models: Path, results: Path) -> None:
         self.name, self.plan = name, EXPERIMENTS[name]
         self.settings = HERE / f"{name}.yaml"
         self.data = str(data / self.plan.dataset)
-        self.models = models
+        self.models, self.results = models, results
         self.model = models / name
 
     def __iter__(self) -> Iterator[tuple[Path, list[str]]]:
@@ -87,7 +87,7 @@ class Steps:
         return self.models / f"{self.name}-bi-encoder-{rate:g}"
 
     def result(self, suffix: str = "") -> Path:
-        return HERE / "results" / f"{self.name}{suffix}.json"
+        return self.results / f"{self.name}{suffix}.json"
 
     def _distill_settings(self) -> list[str]:
         """Stage III's settings alone: ``distill`` refuses those of stage I."""
@@ -148,9 +148,10 @@ def main() -> None:
     parser.add_argument("name", choices=EXPERIMENTS)
     parser.add_argument("--data", type=Path, required=True, help="a folder of datasets in BEIR layout")
     parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
     options = parser.parse_args()
-    steps = Steps(options.name, options.data, options.models)
+    steps = Steps(options.name, options.data, options.models, options.results)
     for made, command in steps:
         if made.exists():
             print(f"there already: {made}", flush=True)

@@ -48,17 +48,18 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
         folder = tmp_path / "models" / f"{name}-bi-encoder-{rate}"
         folder.mkdir(parents=True)
         (folder / "training.json").write_text(json.dumps({"dev_mrr": [0.1, mrr, 0.2]}))
-    lines = run("run.py", name, "--data", "DATA", "--dry-run", cwd=tmp_path).splitlines()
+    lines = run("run.py", name, "--data", "DATA", "--results", tmp_path, "--dry-run", cwd=tmp_path).splitlines()
     assert sum("there already" in line for line in lines) >= 2
     verbs = [line.split(" -m rabtriever ")[1].split()[0] for line in lines if " -m rabtriever " in line]
     assert verbs[:2] == ["train", "evaluate" if name == "alfred" else "distill"]  # one seed
     chosen = [line for line in lines if "dense:" in line]
+    assert chosen
     assert all("bi-encoder-0.0003" in line for line in chosen)  # by dev
     assert (FOLDER / f"{name}.yaml").exists()
 
 
 def test_times_are_measured_against_length_and_number(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
-    sizes = ["--lengths", "16,128", "--numbers", "4,64", "--most", "16", "--rounds", "3"]
+    sizes = ["--lengths", "16,128", "--numbers", "4,64", "--most", "8", "--rounds", "2"]
     run("complexity.py", "--base", tiny_folder("llama"), "-o", tmp_path / "out.json", *sizes, cwd=tmp_path)
     found = json.loads((tmp_path / "out.json").read_text())
     assert len(found["lengths"]["ms"][0]) == len(found["numbers"]["ms"][0]) == 4
