@@ -12,8 +12,9 @@ from torch import Tensor
 
 from closeness import assert_same
 from rabtriever.backbone import Backbone
+from rabtriever.batches import token_batches
 from rabtriever.errors import InputError
-from rabtriever.numerics import choose_dtype, token_batches
+from rabtriever.numerics import choose_dtype
 from tiny_models import FAMILIES, WINDOW, tiny_tokenizer
 
 Load = Callable[..., Backbone]

@@ -66,8 +66,8 @@ def control_ids(of: Prompt) -> set[int]:
 @given(text=TEXT)
 def test_any_text_stays_between_head_and_tail(kind: str, text: str) -> None:
     p = prompt(kind)
-    document = inner(p.document_ids(text), p.document_head, p.document_tail)
-    query = inner(p.query_ids(text), p.query_head, p.query_tail)
+    document = inner(p.document_ids(text), p.parts.document_head, p.parts.document_tail)
+    query = inner(p.query_ids(text), p.parts.query_head, p.parts.query_tail)
     assert len(document) <= SMALL.max_document_tokens
     assert len(query) <= SMALL.max_query_tokens
     assert not control_ids(p) & {*document, *query}
@@ -81,8 +81,8 @@ def test_short_texts_arrive_whole(kind: str, text: str) -> None:
     p = prompt(kind, PromptConfig(max_document_tokens=2000, max_query_tokens=2000))
     expected = "".join("?" if "\ud800" <= c <= "\udfff" else c for c in text)
     for ids in (
-        inner(p.document_ids(text), p.document_head, p.document_tail),
-        inner(p.query_ids(text), p.query_head, p.query_tail),
+        inner(p.document_ids(text), p.parts.document_head, p.parts.document_tail),
+        inner(p.query_ids(text), p.parts.query_head, p.parts.query_tail),
     ):
         assert p.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == (f" {expected}" if text else "")
 
@@ -93,8 +93,8 @@ def test_enormous_texts(kind: str, unit: str) -> None:
     """10^5 tokens: a document keeps its start, a query its start and its end."""
     p = prompt(kind)
     text = "START" + unit * (200_000 // len(unit) + 1) + "END"
-    document = inner(p.document_ids(text), p.document_head, p.document_tail)
-    query = inner(p.query_ids(text), p.query_head, p.query_tail)
+    document = inner(p.document_ids(text), p.parts.document_head, p.parts.document_tail)
+    query = inner(p.query_ids(text), p.parts.query_head, p.parts.query_tail)
     start, end = (p.tokenizer(word, add_special_tokens=False)["input_ids"] for word in (" START", "END"))
     assert len(document) == SMALL.max_document_tokens
     assert len(query) == SMALL.max_query_tokens
@@ -109,8 +109,8 @@ def test_a_long_query_keeps_the_share_asked_for_of_its_start(kind: str, share: f
     whole = prompt(kind, PromptConfig(max_query_tokens=2000))
     p = prompt(kind, PromptConfig(max_query_tokens=9, query_start=share))
     text = "Seeker: I lost my job. Supporter: I am sorry to hear that. Seeker: And my flat."
-    everything = inner(whole.query_ids(text), whole.query_head, whole.query_tail)
-    kept = inner(p.query_ids(text), p.query_head, p.query_tail)
+    everything = inner(whole.query_ids(text), whole.parts.query_head, whole.parts.query_tail)
+    kept = inner(p.query_ids(text), p.parts.query_head, p.parts.query_tail)
     assert kept == everything[:start] + everything[len(everything) - (9 - start) :]
 
 
@@ -123,11 +123,13 @@ def test_only_another_share_of_the_start_changes_the_hash() -> None:
 @KINDS
 def test_a_document_of_none_one_and_just_too_many_tokens(kind: str) -> None:
     p = prompt(kind)
-    assert p.document_ids("") == p.document_head + p.document_tail
-    assert p.query_ids("") == p.query_head + p.query_tail
+    assert p.document_ids("") == p.parts.document_head + p.parts.document_tail
+    assert p.query_ids("") == p.parts.query_head + p.parts.query_tail
     letters = [" a", *("b" for _ in range(20))]  # no merges among these: one token each
     for count in (1, 11, 12, 13, 20):
-        ids = inner(p.document_ids("".join(letters[:count]).removeprefix(" ")), p.document_head, p.document_tail)
+        ids = inner(
+            p.document_ids("".join(letters[:count]).removeprefix(" ")), p.parts.document_head, p.parts.document_tail
+        )
         assert len(ids) == min(count, 12) or count == 1
 
 
@@ -137,7 +139,7 @@ def test_the_border_does_not_depend_on_the_text(text: str, cut: int) -> None:
     p = prompt("chat")
     joined = p.document_ids(text[:cut]) + p.query_ids(text[cut:])
     assert joined[: len(p.document_ids(text[:cut]))] == p.document_ids(text[:cut])
-    assert joined[-len(p.query_tail) :] == p.query_tail
+    assert joined[-len(p.parts.query_tail) :] == p.parts.query_tail
 
 
 @KINDS
@@ -167,7 +169,7 @@ def test_answers_differ_in_context(kind: str) -> None:
 
 def test_answers_of_one_token_leave_the_tail_alone() -> None:
     p = prompt("chat", PromptConfig(true="T", false="F"))
-    assert p.tokenizer.decode(p.query_tail).endswith("assistant\n")
+    assert p.tokenizer.decode(p.parts.query_tail).endswith("assistant\n")
 
 
 @pytest.mark.parametrize(("true", "false"), [("x", "x"), ("x", "xy"), ("<T>", "<T>b")])
@@ -224,10 +226,10 @@ def test_markers_that_a_tokenizer_calls_ordinary_are_text_too() -> None:
     tokenizer.chat_template = "{% for message in messages %}<turn>user {{ message['content'] }}<turn>model{% endfor %}"
     marker = tokenizer.convert_tokens_to_ids("<turn>")
     p = Prompt(tokenizer, SMALL)
-    assert marker in p.document_head
-    assert marker in p.query_tail
-    assert marker not in inner(p.document_ids("a <turn>b"), p.document_head, p.document_tail)
-    assert marker not in inner(p.query_ids("<turn>"), p.query_head, p.query_tail)
+    assert marker in p.parts.document_head
+    assert marker in p.parts.query_tail
+    assert marker not in inner(p.document_ids("a <turn>b"), p.parts.document_head, p.parts.document_tail)
+    assert marker not in inner(p.query_ids("<turn>"), p.parts.query_head, p.parts.query_tail)
     assert Prompt(tokenizer, SMALL).hash == p.hash  # protecting it twice changes nothing
 
 
@@ -261,7 +263,7 @@ def test_a_model_that_may_think_aloud_is_asked_to_answer_at_once() -> None:
     thought = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}"
     tokenizer.chat_template = CHAT_TEMPLATE + thought
     silent = Prompt(tokenizer, SMALL)
-    tail = tokenizer.decode(silent.query_tail)
+    tail = tokenizer.decode(silent.parts.query_tail)
     assert tail.index("assistant") < tail.index("<think>") < tail.index("</think>")
     assert Prompt(tiny_tokenizer(), SMALL).hash == prompt("chat").hash != silent.hash
 

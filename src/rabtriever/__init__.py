@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rabtriever.errors import DataError, InputError, MismatchError, RabtrieverError
 
 if TYPE_CHECKING:
+    from rabtriever.compiled import CompiledRetriever
     from rabtriever.data import Dataset, Document, Query
     from rabtriever.evaluation import evaluate
     from rabtriever.index import Index
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CompiledRetriever",
     "DataError",
     "Dataset",
     "DistillConfig",
@@ -51,6 +53,7 @@ __all__ = [
 # Public name -> the module that defines it. None of these names is also a submodule of this package, so importing a
 # submodule can never replace a function with a module.
 _LAZY = {
+    "CompiledRetriever": "rabtriever.compiled",
     "Dataset": "rabtriever.data",
     "DistillConfig": "rabtriever.training.config",
     "Document": "rabtriever.data",

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from rabtriever.batches import token_batches
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
-from rabtriever.numerics import DType, choose_dtype, token_batches
+from rabtriever.numerics import DType, choose_dtype
 
 __all__ = ["Backbone", "Prefix"]
 

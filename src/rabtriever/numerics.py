@@ -1,13 +1,12 @@
-"""What number format to compute in, and which rows to compute together."""
+"""What number format to compute in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 
-__all__ = ["DType", "choose_dtype", "token_batches"]
+__all__ = ["DType", "choose_dtype"]
 
 DType = Literal["auto", "bfloat16", "float32", "float16"]
 
@@ -26,22 +25,3 @@ def choose_dtype(name: DType, device: str) -> torch.dtype:
     abilities = torch.cpu.get_capabilities()
     native = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
     return torch.bfloat16 if device == "cpu" and native else torch.float32
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Split rows, in the given order, into batches of at most ``budget`` padded tokens (one row at least).
-
-    Example:
-        >>> list(token_batches([2, 3, 9, 1], budget=6))
-        [[0, 1], [2], [3]]
-    """
-    batch: list[int] = []
-    longest = 0
-    for row, length in enumerate(lengths):
-        if batch and max(longest, length) * (len(batch) + 1) > budget:
-            yield batch
-            batch, longest = [], 0
-        batch.append(row)
-        longest = max(longest, length)
-    if batch:
-        yield batch

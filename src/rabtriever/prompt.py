@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rabtriever.errors import InputError
+from rabtriever.prompt_parts import PromptParts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,8 +27,6 @@ _INSTRUCTION = (
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 """Some chat templates write today's date into the system message; a model must be asked tomorrow what it was today."""
-_CHARACTERS_PER_TOKEN = 32
-"""No tokenizer in use packs more characters of prose than this into a token: bounds the work on enormous texts."""
 
 
 class PromptConfig(BaseModel):
@@ -68,6 +67,7 @@ class Prompt:
         config: The templates and limits.
 
     Attributes:
+        parts: The constant ids and the limits.
         true_id: The first token by which the answer ``<T>`` differs from ``<F>``, in context.
         false_id: The same for ``<F>``.
         hash: Identifies templates, limits and all constant ids, hence what the model reads around a text.
@@ -88,41 +88,35 @@ class Prompt:
         document_head, document_tail = self.config.document.split("{text}")
         query_head, query_tail = self.config.query.split("{text}")
         # A space before the text belongs to the text, since most tokenizers join it to the word that follows.
-        self._document_space = _trailing_space(document_head)
-        self._query_space = _trailing_space(query_head)
-        head = document_head.removesuffix(self._document_space)
-        self.document_head = control + self._template_ids(opening + head)
-        self.document_tail = self._template_ids(document_tail)
-        self.query_head = self._template_ids(query_head.removesuffix(self._query_space))
-        self.query_tail, self.true_id, self.false_id = self._answer_ids(query_tail + closing)
+        document_space, query_space = _trailing_space(document_head), _trailing_space(query_head)
+        tail, self.true_id, self.false_id = self._answer_ids(query_tail + closing)
+        self.parts = PromptParts(
+            document_head=control + self._template_ids(opening + document_head.removesuffix(document_space)),
+            document_space=document_space,
+            document_tail=self._template_ids(document_tail),
+            query_head=self._template_ids(query_head.removesuffix(query_space)),
+            query_space=query_space,
+            query_tail=tail,
+            max_document_tokens=self.config.max_document_tokens,
+            max_query_tokens=self.config.max_query_tokens,
+            query_start=self.config.query_start,
+        )
         self.hash = self._hash()
 
     def document_ids(self, text: str) -> list[int]:
         """Ids of the document part, ``(L_D,)``: of the text at most ``max_document_tokens``, from its start."""
-        limit = self.config.max_document_tokens
-        ids = self._text_ids(self._document_space + text[: limit * _CHARACTERS_PER_TOKEN]) if text else []
-        return self.document_head + ids[:limit] + self.document_tail
+        return self.parts.document_ids(text, self._text_ids)
 
     def query_ids(self, text: str) -> list[int]:
         """Ids of the query part, ``(L_Q,)``: of the text at most ``max_query_tokens``, by default from both ends."""
-        limit = self.config.max_query_tokens
-        span = limit * _CHARACTERS_PER_TOKEN
-        if len(text) > 2 * span:
-            text = text[:span] + text[-span:]
-        ids = self._text_ids(self._query_space + text) if text else []
-        if len(ids) > limit:
-            start = int(limit * self.config.query_start)
-            ids = ids[:start] + ids[len(ids) - (limit - start) :]
-        return self.query_head + ids + self.query_tail
+        return self.parts.query_ids(text, self._text_ids)
 
     @property
     def longest(self) -> int:
         """The most tokens that a document and a query can have together."""
-        constant = self.document_head + self.document_tail + self.query_head + self.query_tail
-        return len(constant) + self.config.max_document_tokens + self.config.max_query_tokens
+        return self.parts.longest
 
     def _text_ids(self, text: str) -> list[int]:
-        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return list(ids)
 
@@ -145,12 +139,12 @@ class Prompt:
         return true[:shared], true[shared], false[shared]
 
     def _hash(self) -> str:
-        config = self.config.model_dump()
+        config, parts = self.config.model_dump(), self.parts
         if config["query_start"] == PromptConfig().query_start:
             del config["query_start"]  # younger than the first models, whose hash must stay what it was
         state: dict[str, Any] = {
             "config": config,
-            "ids": [self.document_head, self.document_tail, self.query_head, self.query_tail],
+            "ids": [parts.document_head, parts.document_tail, parts.query_head, parts.query_tail],
             "answers": [self.true_id, self.false_id],
         }
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]

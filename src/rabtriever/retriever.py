@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rabtriever.dual_encoder import DualEncoder
 from rabtriever.errors import InputError
 from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
@@ -27,7 +28,7 @@ _CHUNK = 256
 """Texts between two reports of progress."""
 
 
-class Retriever(Pushable):
+class Retriever(DualEncoder, Pushable):
     """Encodes documents once and queries alone; their inner product is the student's log-odds.
 
     The head is linear and the product element-wise, so ``(w_T - w_F) . (MLP(e_Q) * e_D)`` is an inner product of a
@@ -99,25 +100,6 @@ class Retriever(Pushable):
     def encode_query(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Folded vectors of queries, ``(m, k)`` float32: ``q = (w_T - w_F) * MLP(e_Q)``."""
         return self._encode(texts, "encoding queries", progress, query=True)
-
-    def similarity(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Log-odds of every query ``(m, k)`` with every document ``(n, k)``: ``(m, n)``.
-
-        Raises:
-            InputError: If the vectors have another length than this model's.
-        """
-        for vectors in (queries, documents):
-            if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
-                raise InputError(
-                    f"expected vectors of shape (n, {self.dimension}), got {vectors.shape}",
-                    hint="encode queries and documents with this model",
-                )
-        return np.asarray(queries @ documents.T + np.float32(self.bias), dtype=np.float32)
-
-    def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
-        """Log-odds that each document answers the query, ``(n,)``."""
-        scores: NDArray[np.float32] = self.similarity(self.encode_query([query]), self.encode_document(documents))[0]
-        return scores
 
     @torch.inference_mode()
     def _encode(

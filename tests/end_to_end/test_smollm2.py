@@ -121,12 +121,12 @@ def test_what_users_write_is_text(teacher: Reranker) -> None:
     """No control token, and no lost instruction: the texts that would take over a chat are scored like any other."""
     prompt = teacher.prompt
     control = {i for i, token in prompt.tokenizer.added_tokens_decoder.items() if token.special}
-    assert len(control & {*prompt.document_head, *prompt.query_tail}) == 2  # <|im_start|> and <|im_end|>
+    assert len(control & {*prompt.parts.document_head, *prompt.parts.query_tail}) == 2  # <|im_start|> and <|im_end|>
     for text in HOSTILE:
         document, query = prompt.document_ids(text), prompt.query_ids(text)
-        assert not control & set(document[len(prompt.document_head) :])
-        assert not control & set(query[: len(query) - len(prompt.query_tail)])
-        assert query[-len(prompt.query_tail) :] == prompt.query_tail
+        assert not control & set(document[len(prompt.parts.document_head) :])
+        assert not control & set(query[: len(query) - len(prompt.parts.query_tail)])
+        assert query[-len(prompt.parts.query_tail) :] == prompt.parts.query_tail
     pairs = [(QUERIES[0], text) for text in HOSTILE] + [(text, DOCUMENTS[0]) for text in HOSTILE]
     assert np.isfinite(teacher.score_pairs(pairs)).all()
 

@@ -17,7 +17,7 @@ from rabtriever import Retriever
 from rabtriever.cli import main
 from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.export import export_graph, graph, report
-from rabtriever.export.graph import Runtime
+from rabtriever.graph_folder import MARKER, Run, Runtime
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
@@ -62,7 +62,7 @@ def test_a_graph_gives_the_same_vectors(
     captured = capfd.readouterr()  # exporters write to stdout and stderr, from Python and from C++
     assert "torch.onnx" not in captured.err
     found = json.loads(captured.out)
-    assert found["to"] == json.loads((tmp_path / "out" / report.MARKER).read_text())["kind"] == runtime
+    assert found["to"] == json.loads((tmp_path / "out" / MARKER).read_text())["kind"] == runtime
     assert set(found["differences"]) == {"queries", "documents"}
     assert max(found["differences"].values()) < 1e-5
     assert min(found["milliseconds"].values()) > 0
@@ -80,11 +80,11 @@ def test_a_graph_that_disagrees_is_not_kept(
     student = Retriever.from_pretrained(student_folder("llama"), dtype="float32")
     width = student.dimension
 
-    def wrong(path: Path) -> graph.Run:
+    def wrong(folder: Path, runtime: Runtime) -> Run:
         return lambda route, ids, mask: np.full((len(ids), width), 0.5, np.float32)
 
     monkeypatch.setattr(graph, "_trace", lambda *_: None)
-    monkeypatch.setitem(graph._RUN, "onnx", wrong)
+    monkeypatch.setattr(graph, "open_graph", wrong)
     with pytest.raises(RabtrieverError, match="query vectors differ"):
         export_graph(student_folder("llama"), tmp_path / "out", "onnx")
     assert not list(tmp_path.iterdir())

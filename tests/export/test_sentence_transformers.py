@@ -110,7 +110,7 @@ def test_long_texts(share: float, student_folder: Students, tmp_path: Path) -> N
     same = np.allclose(model.encode_query([long]), student.encode_query([long]), atol=1e-4)
     assert same == (share != 0.5)
     assert any("both ends" in note for note in found.notes) == (share == 0.5)
-    tail = student.reranker.prompt.query_tail
+    tail = student.reranker.prompt.parts.query_tail
     assert model[0].preprocess([long], task="query")["input_ids"][0].tolist()[-len(tail) :] == tail
 
 

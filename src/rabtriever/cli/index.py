@@ -36,7 +36,9 @@ class DType(StrEnum):
 
 
 def index(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A trained model's folder or name, or what it was exported to.")
+    ],
     corpus: Annotated[
         list[str],
         typer.Argument(
@@ -66,12 +68,12 @@ def index(
         from rabtriever.index.corpus import Corpus
 
         documents = Corpus(corpus, on_error.value)  # read and checked before a model is loaded
+        from rabtriever.compiled import load_student
         from rabtriever.index import Index, Passages
-        from rabtriever.retriever import Retriever
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
         numbers: Numbers | None = None if dtype is None else dtype.value
-        student = Retriever.from_pretrained(model)
+        student = load_student(model)
         with Index.create(output, student, exist_ok=True, passages=how, dtype=numbers) as target:
             counts = target.add(documents, window=_WINDOW, progress=out.progress)
             count = target.count

@@ -187,11 +187,11 @@ def reindex(
     """Move an index to another model, beside its use: all documents are encoded, then the two are swapped."""
     kept = f"stopped; {index} is as it was, and the same command again goes on from what is encoded"
     with session(json, interrupted=kept) as out:
+        from rabtriever.compiled import load_student
         from rabtriever.index import Index
-        from rabtriever.retriever import Retriever
 
         with Index.open(index) as opened:
-            opened.reindex(Retriever.from_pretrained(model), out.progress)
+            opened.reindex(load_student(model), out.progress)
             out.emit({"index": index, "documents": opened.count}, f"{index}: {opened.count:,} documents, with {model}")
 
 

@@ -12,9 +12,23 @@ if TYPE_CHECKING:
     from rabtriever.data import Dataset
     from rabtriever.training.config import TrainConfig
 
-__all__ = ["Config", "DatasetName", "Json", "Seed", "Set", "load_dataset", "read_settings", "train_config"]
+__all__ = [
+    "Config",
+    "DatasetName",
+    "Json",
+    "ModelOfIndex",
+    "Seed",
+    "Set",
+    "load_dataset",
+    "read_settings",
+    "train_config",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")]
+ModelOfIndex = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="The index's model from another place, or what it was exported to."),
+]
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="A folder in BEIR layout, or 'example' for the one that comes along.")
 ]

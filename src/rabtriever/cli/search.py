@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rabtriever.cli.options import Json
+from rabtriever.cli.options import Json, ModelOfIndex
 from rabtriever.cli.output import one_line, session
 
 if TYPE_CHECKING:
     from rabtriever.data import Document
-    from rabtriever.index import Hit
+    from rabtriever.index import Hit, Index
 
 __all__ = ["hit_lines", "rerank", "search"]
 
@@ -32,15 +34,29 @@ def search(
     threshold: Annotated[
         float | None, typer.Option(metavar="P", min=0, max=1, help="Show only hits of at least this probability.")
     ] = None,
+    model: ModelOfIndex = None,
     json: Json = False,
 ) -> None:
     """Answer a query from an index."""
     with session(json) as out:
-        from rabtriever.index import Index
-
-        with Index.open(index) as opened:
+        with _open(index, model) as opened:
             hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, threshold=threshold)
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
+
+
+def _open(index: Path, model: str | None) -> Index:
+    """Open an index with its model; the two are loaded side by side where that helps."""
+    from rabtriever.compiled import is_compiled, load_student
+    from rabtriever.index.description import Description
+
+    place = model or Description.read(index).model_folder(index)
+    if is_compiled(place):
+        # Its import is seconds of Python, and what a graph does meanwhile is not.
+        Thread(target=import_module, args=("lancedb",), daemon=True).start()
+    student = load_student(place)
+    from rabtriever.index import Index
+
+    return Index.open(index, student)
 
 
 def rerank(

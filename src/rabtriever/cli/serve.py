@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rabtriever.cli.options import Json
+from rabtriever.cli.options import Json, ModelOfIndex
 from rabtriever.cli.output import session
 
 __all__ = ["Computing", "serve"]
@@ -28,6 +28,7 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    model: ModelOfIndex = None,
     rerank_with: Annotated[
         str | None, typer.Option(metavar="TEACHER", help="Rerank with this model in place of the index's own teacher.")
     ] = None,
@@ -70,15 +71,17 @@ def serve(
             limits=Limits(seconds=timeout, per_minute=rate),
         )
         place = listen(host, port)
+        from rabtriever.compiled import load_student
         from rabtriever.reranker import Reranker
         from rabtriever.serving.service import Service
 
         log_to_stderr()
         teacher = None if rerank_with is None else Reranker.from_pretrained(rerank_with, dtype=dtype.value)
         name = None if rerank_with is None else Path(rerank_with).name
+        student = None if model is None else load_student(model, dtype=dtype.value)
         with (
             place,
-            Service(index, teacher=teacher, teacher_name=name, limits=settings.limits, dtype=dtype.value) as service,
+            Service(index, student, teacher, name, limits=settings.limits, dtype=dtype.value) as service,
         ):
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{place.getsockname()[1]}"

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.export.report import (
-    MARKER,
     PROBES,
     ExportReport,
     difference,
@@ -24,6 +23,7 @@ from rabtriever.export.report import (
     same_ids,
 )
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
+from rabtriever.graph_folder import MARKER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

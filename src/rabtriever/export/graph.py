@@ -10,38 +10,36 @@ The graph is traced by transformers' own exporters (optimum's want older version
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rabtriever.compiled import SourceTeacher
 from rabtriever.export.modules import document_layers, query_layers
-from rabtriever.export.report import MARKER, ExportReport, difference, folder_bytes, require_packages, same_ids
+from rabtriever.export.report import PROBES, ExportReport, difference, folder_bytes, require_packages, same_ids
+from rabtriever.export.tokenizer import text_pipeline
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
+from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, GraphConfig, Run, Runtime, open_graph
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rabtriever.export.report import Probe
     from rabtriever.export.tokenizer import TowerTokenizer
     from rabtriever.retriever import Retriever
 
-__all__ = ["Runtime", "export_graph"]
+__all__ = ["export_graph"]
 
-Runtime = Literal["onnx", "openvino"]
-Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]"], "NDArray[np.float32]"]
-"""(route, ids ``(n, L)``, attention mask ``(n, L)``) -> vectors ``(n, k)``."""
-
-GRAPH = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
 _NEEDED = {
     "onnx": ("transformers.exporters", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("transformers.exporters", "openvino"),
@@ -87,21 +85,53 @@ def export_graph(model: str | Path, output: str | Path, runtime: Runtime) -> Exp
             (folder / route).mkdir()
             tower.with_truncation().save(folder / route)
         _trace(student, folder / GRAPH[runtime], runtime)
-        run = _RUN[runtime](folder / GRAPH[runtime])
+        run = open_graph(folder, runtime)
         differences = _compare(folder, towers, read_probes(student, towers), run)
         times = {
             "rabtriever": _milliseconds(lambda: student.encode_query([_TIMED])),
             "export": _time(folder, towers, run),
         }
-        prompts = {"query": towers.query.prompt, "document": towers.document.prompt}
-        facts = {"bias": student.bias, "fingerprint": student.fingerprint, "prompts": prompts}
+        config = _describe(student, model, output, runtime, towers, differences)
         readme = graph_readme(
-            output.name, runtime, student.dimension, student.bias, prompts, differences, towers.notes()
+            output.name, runtime, student.dimension, student.bias, config.prompts, differences, towers.notes()
         )
         write_text(folder / "README.md", readme)
-        write_json(folder / MARKER, {"format_version": 1, "kind": runtime, **facts, "differences": differences})
+        write_text(folder / PIPELINE, json.dumps(text_pipeline(towers.prompt), ensure_ascii=False))
+        write_json(folder / MARKER, config.model_dump(mode="json"))
+        _compare_reading(student, SourceTeacher(config, folder))
         size = folder_bytes(folder)
     return ExportReport(output, runtime, differences, size, towers.notes(), times)
+
+
+def _describe(
+    student: Retriever,
+    model: str | Path,
+    output: Path,
+    runtime: Runtime,
+    towers: Towers,
+    differences: dict[str, float],
+) -> GraphConfig:
+    return GraphConfig(
+        kind=runtime,
+        source=str(model),
+        relative_source=os.path.relpath(model, output) if Path(model).is_dir() else None,
+        fingerprint=student.fingerprint,
+        teacher_fingerprint=student.reranker.fingerprint,
+        prompt_hash=towers.prompt.hash,
+        dimension=student.dimension,
+        bias=student.bias,
+        prompts={"query": towers.query.prompt, "document": towers.document.prompt},
+        parts=towers.prompt.parts,
+        differences=differences,
+    )
+
+
+def _compare_reading(student: Retriever, exported: SourceTeacher) -> None:
+    """The prompt by the tokenizers library alone gives the ids that the prompt gives, long texts among them."""
+    prompt, found = student.reranker.prompt, exported.prompt
+    for text in (*PROBES, "what now? " * (prompt.config.max_query_tokens + prompt.config.max_document_tokens)):
+        same_ids("query", text, found.query_ids(text), prompt.query_ids(text))
+        same_ids("document", text, found.document_ids(text), prompt.document_ids(text))
 
 
 def _dense(layers: list[tuple[Tensor, Tensor]]) -> nn.Sequential:
@@ -185,33 +215,6 @@ def _silence() -> Iterator[None]:
         verbosity.set_verbosity(level)
         for logger, before in zip(loggers, levels, strict=True):
             logger.setLevel(before)
-
-
-def _onnx(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def run(route: str, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.asarray(session.run([route], {"input_ids": ids, "attention_mask": mask})[0], np.float32)
-
-    return run
-
-
-def _openvino(path: Path) -> Run:
-    import openvino
-
-    compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(route: str, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.array(compiled({"input_ids": ids, "attention_mask": mask})[route], np.float32)
-
-    return run
-
-
-_RUN: dict[Runtime, Callable[[Path], Run]] = {"onnx": _onnx, "openvino": _openvino}
 
 
 def _read(folder: Path, route: str, tower: TowerTokenizer, texts: list[str]) -> tuple[Any, Any]:

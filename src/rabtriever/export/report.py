@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "MARKER",
     "PROBES",
     "TOLERANCE",
     "ExportReport",
@@ -26,9 +25,6 @@ __all__ = [
     "require_packages",
     "same_ids",
 ]
-
-MARKER = "rabtriever_export.json"
-"""The file at the top of every exported folder, by which a former export is told from a folder of something else."""
 
 TOLERANCE = 1e-4
 """Allowed difference, of the largest number compared. Rounding in float32 stays a tenth of it even over thirty layers;

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rabtriever.export.report import (
-    MARKER,
     ExportReport,
     Probe,
     difference,
@@ -27,6 +26,7 @@ from rabtriever.export.report import (
     same_ids,
 )
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
+from rabtriever.graph_folder import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

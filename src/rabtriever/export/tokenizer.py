@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rabtriever.prompt import Prompt
 
-__all__ = ["TowerTokenizer", "document_tokenizer", "pair_tokenizer", "query_tokenizer"]
+__all__ = ["TowerTokenizer", "document_tokenizer", "pair_tokenizer", "query_tokenizer", "text_pipeline"]
 
 _Parts = Sequence[list[int] | str]
 """What a text becomes: constant ids, and a letter where a text stands."""
@@ -83,6 +83,19 @@ class TowerTokenizer:
         write_json(folder / "tokenizer_config.json", self.config)
 
 
+def text_pipeline(prompt: Prompt) -> dict[str, Any]:
+    """The prompt's tokenizer alone, as ``tokenizer.json`` holds it.
+
+    Raises:
+        InputError: If the tokenizer has no pipeline of the tokenizers library.
+
+    Example:
+        >>> text_pipeline(prompt)["truncation"] is None              # doctest: +SKIP
+        True
+    """
+    return _pipeline(prompt.tokenizer)
+
+
 def document_tokenizer(prompt: Prompt) -> TowerTokenizer:
     """Reads a text as the document part, ``(L_D,)`` ids.
 
@@ -93,7 +106,7 @@ def document_tokenizer(prompt: Prompt) -> TowerTokenizer:
         >>> document_tokenizer(prompt).config["truncation_side"]     # doctest: +SKIP
         'right'
     """
-    single: _Parts = [prompt.document_head, "A", prompt.document_tail]
+    single: _Parts = [prompt.parts.document_head, "A", prompt.parts.document_tail]
     return _single(prompt, single, _space(prompt.config.document), prompt.config.max_document_tokens, "right")
 
 
@@ -110,7 +123,7 @@ def query_tokenizer(prompt: Prompt) -> TowerTokenizer:
         >>> query_tokenizer(prompt).config["model_max_length"]       # doctest: +SKIP
         302
     """
-    single: _Parts = [prompt.query_head, "A", prompt.query_tail]
+    single: _Parts = [prompt.parts.query_head, "A", prompt.parts.query_tail]
     side: Literal["left", "right"] = "right" if prompt.config.query_start >= 0.5 else "left"
     return _single(prompt, single, _space(prompt.config.query), prompt.config.max_query_tokens, side)
 
@@ -140,9 +153,9 @@ def pair_tokenizer(prompt: Prompt) -> TowerTokenizer:
         raise InputError(f"this teacher cannot be read as a cross-encoder reads pairs: {what}", hint=_OWN_LINE)
     if " " in spaces:
         _prepend_space(state)
-    middle = prompt.document_tail + prompt.query_head
-    pair: _Parts = [prompt.document_head, "B", middle, "A", prompt.query_tail]
-    state["post_processor"] = _template([prompt.query_head, "A", prompt.query_tail], pair)
+    middle = prompt.parts.document_tail + prompt.parts.query_head
+    pair: _Parts = [prompt.parts.document_head, "B", middle, "A", prompt.parts.query_tail]
+    state["post_processor"] = _template([prompt.parts.query_head, "A", prompt.parts.query_tail], pair)
     return TowerTokenizer(state, _config(prompt.tokenizer, prompt.longest, "right"))
 
 

@@ -74,7 +74,7 @@ def read_probes(student: Retriever, towers: Towers) -> dict[str, Probe]:
         True
     """
     prompt = towers.prompt
-    limit = len(prompt.query_head) + prompt.config.max_query_tokens + len(prompt.query_tail)
+    limit = len(prompt.parts.query_head) + prompt.config.max_query_tokens + len(prompt.parts.query_tail)
     one_end = prompt.config.query_start in (0, 1)
     queries = [text for text in PROBES if one_end or len(prompt.query_ids(text)) < limit]
     out = {}

@@ -100,9 +100,9 @@ class Reader:
         with self._lock:
             if self._student is None:
                 model = self.description.model_folder(self.path)
-                from rabtriever.retriever import Retriever
+                from rabtriever.compiled import load_student
 
-                student = Retriever.from_pretrained(model, dtype=self._dtype)
+                student = load_student(model, dtype=self._dtype)
                 self.description.check(student, self.path)
                 self._student = student
             return self._student

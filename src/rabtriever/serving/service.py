@@ -204,11 +204,11 @@ class Service:
 
 
 def _load(path: str | Path, dtype: DType) -> ServedModel:
+    from rabtriever.compiled import load_student
     from rabtriever.index.description import Description
-    from rabtriever.retriever import Retriever
 
     folder = Path(path).expanduser()
-    return Retriever.from_pretrained(Description.read(folder).model_folder(folder), dtype=dtype)
+    return load_student(Description.read(folder).model_folder(folder), dtype=dtype)
 
 
 def _unknown_document() -> ServingError:
