@@ -1,4 +1,4 @@
-"""How the benchmarks measure: interleaved repetitions, their median, and the two ceilings of the machine."""
+"""How the benchmarks measure: interleaved repetitions, medians, and the two ceilings of the machine beside them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,96 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-__all__ = ["Ceilings", "ceilings", "interleaved", "machine"]
+Work = Mapping[str, Callable[[], object]]
 
 
-def interleaved(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each piece of work, a round of all of them ``repeats`` times after one to warm up.
+@dataclass
+class Ceilings:
+    """What the machine can do at most, measured between the pieces of work, so that both meet the same machine.
+
+    Args:
+        shapes: Of the model's matrices, each as often as the model has it.
+        dtypes: To multiply them in.
+        tokens: Rows that are multiplied at once.
+    """
+
+    shapes: list[tuple[int, int]]
+    dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float32)
+    tokens: int = 2048
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rng = torch.Generator().manual_seed(0)
+        sizes = sorted({size for shape in self.shapes for size in shape})
+        self._rows = {size: torch.randn(self.tokens, size, generator=rng) for size in sizes}
+        self._weights = {shape: torch.randn(shape, generator=rng) for shape in set(self.shapes)}
+        self._memory = torch.ones(1 << 26), torch.empty(1 << 26)
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, **options: Any) -> Ceilings:
+        """For the linear maps of a model."""
+        maps = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        return cls([(m.out_features, m.in_features) for m in maps], **options)
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all linear maps: a token costs twice as many FLOP."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
+    @torch.inference_mode()
+    def sample(self) -> None:
+        """Measure once more."""
+        for dtype in self.dtypes:
+            rows = {size: x.to(dtype) for size, x in self._rows.items()}
+            spent = 0.0
+            for shape, weight in self._weights.items():
+                cast = weight.to(dtype)
+                start = time.perf_counter()
+                torch.nn.functional.linear(rows[shape[1]], cast)
+                spent += self.shapes.count(shape) * (time.perf_counter() - start)
+            self._keep(_name(dtype), 2.0 * self.parameters * self.tokens / spent)
+        source, target = self._memory
+        for name, do, volume in (("read", source.sum, 1), ("copy", lambda: target.copy_(source), 2)):
+            start = time.perf_counter()
+            do()
+            self._keep(name, volume * source.nbytes / (time.perf_counter() - start))
+
+    def flops(self, dtype: str) -> float:
+        """GEMM FLOP/s: the median of the samples."""
+        return statistics.median(self.found[dtype])
+
+    def limit(self, dtype: str, tokens: int) -> float:
+        """Seconds that reading so many tokens takes at least: FLOP, or every weight read once."""
+        size = torch.finfo(getattr(torch, dtype)).bits // 8
+        read = self.parameters * size / statistics.median(self.found["read"])
+        return max(2.0 * self.parameters * tokens / self.flops(dtype), read)
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """Median and best of each, in giga a second."""
+        return {
+            name: {"median": statistics.median(values) / 1e9, "best": max(values) / 1e9, "samples": len(values)}
+            for name, values in self.found.items()
+        }
+
+    def _keep(self, name: str, value: float) -> None:
+        self.found.setdefault(name, []).append(value)
+
+
+def interleaved(work: Work, repeats: int, ceilings: Ceilings | None = None) -> dict[str, float]:
+    """Median seconds of each piece of work: rounds of all of them, after one to warm up.
 
     What slows the machine down for a while slows them all, so that their ratios hold.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(repeats + 1):
         for name, do in work.items():
+            if ceilings is not None and round_:
+                ceilings.sample()
             start = time.perf_counter()
             do()
             if round_:
@@ -30,56 +104,18 @@ def interleaved(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-@dataclass(frozen=True)
-class Ceilings:
-    """What the machine can do at most.
-
-    Attributes:
-        flops: GEMM FLOP/s in each dtype, at the model's shapes.
-        read: Bytes a second that a sum over a large array reads.
-        copy: Bytes a second that a copy moves, read and written bytes both counted.
-    """
-
-    flops: dict[str, float]
-    read: float
-    copy: float
-
-    def seconds(self, dtype: str, flops: float, bytes_read: float) -> float:
-        """The least time that work of so many FLOP and so many bytes can take: the larger of its two limits."""
-        return max(flops / self.flops[dtype], bytes_read / self.read)
-
-
-def ceilings(model: torch.nn.Module, dtypes: list[torch.dtype], tokens: int = 2048, repeats: int = 7) -> Ceilings:
-    """Measure the machine: the model's own matrix shapes on ``tokens`` rows, and 512 MiB of memory."""
-    shapes = [tuple(m.weight.shape) for m in model.modules() if isinstance(m, torch.nn.Linear)]
-    flops = {_name(dtype): _gemm(shapes, dtype, tokens, repeats) for dtype in dtypes}
-    source = torch.ones(1 << 27)
-    target = torch.empty_like(source)
-    seconds = interleaved({"read": source.sum, "copy": lambda: target.copy_(source)}, repeats)
-    return Ceilings(flops, source.nbytes / seconds["read"], 2 * source.nbytes / seconds["copy"])
-
-
-def _gemm(shapes: list[tuple[int, ...]], dtype: torch.dtype, tokens: int, repeats: int) -> float:
-    """FLOP/s over one product of each distinct shape, weighted by how often the model has it."""
-    total, spent = 0.0, 0.0
-    for shape in sorted(set(shapes)):
-        weight = torch.randn(shape).to(dtype)
-        rows = torch.randn(tokens, shape[1]).to(dtype)
-        with torch.inference_mode():
-            seconds = interleaved({"gemm": lambda w=weight, x=rows: torch.nn.functional.linear(x, w)}, repeats)["gemm"]  # type: ignore[misc]
-        count = shapes.count(shape)
-        total += count * 2.0 * tokens * shape[0] * shape[1]
-        spent += count * seconds
-    return total / spent
-
-
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, threads and versions."""
     import sentence_transformers
     import transformers
 
+    try:
+        import openvino
+
+        runtime = openvino.get_version()
+    except ImportError:
+        runtime = None
     return {
-        "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -87,6 +123,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "sentence_transformers": sentence_transformers.__version__,
+        "openvino": runtime,
     }
 
 

@@ -41,7 +41,7 @@ class CompiledRetriever(DualEncoder):
 
     Args:
         folder: The exported folder.
-        dtype: What the graph computes in.
+        dtype: What the graph computes in, and the teacher.
 
     Attributes:
         path: The folder, as it was given.
@@ -63,7 +63,7 @@ class CompiledRetriever(DualEncoder):
         place = Path(folder).expanduser()
         config = GraphConfig.read(place)
         self.fingerprint = config.fingerprint
-        self.reranker = SourceTeacher(config, place)
+        self.reranker = SourceTeacher(config, place, dtype)
         self._config = config
         self._run = open_graph(place, config.kind, dtype)
 
@@ -132,11 +132,12 @@ class SourceTeacher:
     Args:
         config: Says where the model was, and which teacher it has.
         folder: The exported folder.
+        dtype: What it computes in.
     """
 
-    def __init__(self, config: GraphConfig, folder: Path) -> None:
+    def __init__(self, config: GraphConfig, folder: Path, dtype: DType = "auto") -> None:
         self.prompt = CompiledPrompt(config.parts, config.prompt_hash, _tokenizer(folder / PIPELINE))
-        self._config, self._folder = config, folder
+        self._config, self._folder, self._dtype = config, folder, dtype
 
     def score(self, query: str, documents: Sequence[str]) -> NDArray[np.float32]:
         """Log-odds that each document answers the query, ``(n,)``."""
@@ -152,7 +153,7 @@ class SourceTeacher:
 
         source = self._config.source_folder(self._folder)
         try:
-            teacher = Reranker.from_pretrained(source)
+            teacher = Reranker.from_pretrained(source, dtype=self._dtype)
         except InputError as error:
             raise InputError(
                 f"{self._folder} reranks by the teacher of the model it was exported from: {error.message}",

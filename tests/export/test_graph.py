@@ -13,7 +13,7 @@ import pytest
 
 from closeness import assert_same
 from export.test_sentence_transformers import VARIANTS
-from rabtriever import Retriever
+from rabtriever import CompiledRetriever, Retriever
 from rabtriever.cli import main
 from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.export import export_graph, graph, report
@@ -67,6 +67,9 @@ def test_a_graph_gives_the_same_vectors(
     assert max(found["differences"].values()) < 1e-5
     assert min(found["milliseconds"].values()) > 0
     student = Retriever.from_pretrained(folder, dtype="float32")
+    compiled = CompiledRetriever(tmp_path / "out", dtype="float32")
+    assert_same(compiled.encode_query(QUERIES), student.encode_query(QUERIES))
+    assert_same(compiled.score(QUERIES[0], DOCUMENTS), student.score(QUERIES[0], DOCUMENTS))
     alone = run_alone(tmp_path)
     assert_same(alone["queries"], student.encode_query(QUERIES))
     assert_same(alone["documents"], student.encode_document(DOCUMENTS))

@@ -61,7 +61,7 @@ class PredictorLoop:
         self.scale = pairs.target_deviation() if config.normalize_target else None
         self.steps_per_epoch = -(-len(pairs.e_q) // config.batch_queries)
         self.optimizer = torch.optim.AdamW(
-            self.predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.history: list[dict[str, float]] = []

@@ -1,0 +1,43 @@
+"""The benchmarks run, and report what they say they do; what they find is for a quiet machine and a real model."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openvino")
+RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
+
+
+def test_every_part_runs(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN), "--base", str(tiny_folder("llama")), "--dtype", "float32", "--small"]
+    command += ["--repeats", "1", "--work", str(tmp_path / "work"), "-o", str(tmp_path / "report.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    parts = report["parts"]
+    assert list(parts) == ["encode", "query", "agreement", "rerank", "rerank, long documents", "stage I", "stage III"]
+    for name, part in parts.items():
+        assert f"### {name}" in done.stdout
+        for row in part["systems"].values():
+            assert all(math.isfinite(value) and value > 0 for value in row.values())
+    # The paths that are compared do the same work.
+    assert min(row["worst_cosine"] for row in parts["agreement"]["systems"].values()) > 0.999999
+    assert max(parts[name]["largest_difference"] for name in parts if name.startswith("rerank")) < 1e-3
+    first, second = parts["stage I"]["first_loss"].values()
+    assert first == pytest.approx(second, rel=1e-4)
+    assert parts["stage III"]["pairs"] > 0
+    assert report["ceilings_giga_per_second"]["float32"]["median"] > 0
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(RUN), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--small" in done.stdout
