@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.rabtriever-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean report docs
+.PHONY: help install demo test lint format clean report docs bench
 
 help:
 	@echo "make demo     train, index, evaluate and search on the example data (about 10 minutes)"
@@ -15,7 +15,8 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make experiments-NAME DATA=FOLDER    one of experiments/NAME.yaml, from training to results (hours)"
 	@echo "make docs     the documentation site, in site/"
-	@echo "make report   docs/results.md from experiments/results"
+	@echo "make bench    every stage against the machine's limits and its peers"
+	@echo "make report   docs/results.md and docs/benchmarks.md from their results files"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make clean    remove caches and the virtual environment"
 
@@ -35,7 +36,7 @@ demo: $(INSTALLED)
 	@$(BIN)/rabtriever demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest --durations=10
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations=10
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -51,6 +52,11 @@ docs: $(INSTALLED)
 
 report: $(INSTALLED)
 	@$(BIN)/python experiments/report.py
+	@$(BIN)/python benchmarks/run.py --show benchmarks/results.json > docs/benchmarks.md
+
+# On a machine that does nothing else; half an hour with DATA, a folder of datasets in BEIR layout.
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data "$(DATA)") -o benchmarks/results.json
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
     make bench                                             the bundled example's texts
     make bench DATA=FOLDER                                 texts of the datasets in a folder, of mixed length
     python benchmarks/run.py --data DATA --only query,encode -o benchmarks/results.json
+    python benchmarks/run.py --show benchmarks/results.json > docs/benchmarks.md       (make report does so)
 
 A figure is the median of interleaved repetitions. Run it on a machine that does nothing else.
 """
@@ -46,8 +47,8 @@ class Benchmark:
             "encode": self.encode,
             "query": self.query,
             "agreement": self.agreement,
-            "rerank": lambda: self.rerank(60),
-            "rerank, long documents": lambda: self.rerank(512),
+            "rerank": self.rerank,
+            "rerank, long documents": self.rerank_long,
             "stage I": self.stage_one,
             "stage III": self.stage_three,
         }
@@ -65,15 +66,19 @@ class Benchmark:
         """How close the compiled student is to the student."""
         return encoding.agreement(self.models, self._documents(600 if self.small else 6_000))
 
-    def rerank(self, length: int) -> dict[str, Any]:
-        """The teacher over the documents of a query."""
+    def rerank(self) -> dict[str, Any]:
+        """The teacher over the documents of a query, of mixed length."""
+        documents = texts.documents(self.folders, 50_000, self.models.student.reranker.prompt)
+        return self._rerank(documents[: 4 if self.small else 100])
+
+    def rerank_long(self) -> dict[str, Any]:
+        """The same over documents of 512 tokens, each put together of several."""
         prompt = self.models.student.reranker.prompt
-        count = 4 if self.small else 100 if length < 100 else 20
-        pool = self._documents(3 * count * length)
-        if length > 100:  # as many long ones as needed, out of several texts where there are none so long
-            documents = [texts.with_tokens(pool[place::count], length, prompt) for place in range(count)]
-        else:
-            documents = [texts.with_tokens([text], length, prompt) for text in pool[:count]]
+        count, length = (4, 60) if self.small else (20, 512)
+        pool = texts.documents(self.folders, 3 * count * length, prompt)
+        return self._rerank([texts.with_tokens(pool[place::count], length, prompt) for place in range(count)])
+
+    def _rerank(self, documents: list[str]) -> dict[str, Any]:
         asked = texts.queries(Path("example"), self.repeats + 1)
         return scoring.rerank(self.models, asked, documents, self.repeats)
 
@@ -88,6 +93,34 @@ class Benchmark:
 
     def _documents(self, tokens: int) -> list[str]:
         return texts.documents(self.folders, tokens, self.models.student.reranker.prompt)
+
+
+_HEAD = """# Benchmarks
+
+Made by `make report` from `benchmarks/results.json`, which `make bench DATA=FOLDER` wrote
+({date}; {base}; {machine}).
+
+The *limit* is the larger of two: the FLOP of the linear maps on real tokens at the speed of the model's own matrix
+products, and every weight read once; both were measured between the repetitions. What to do with all this:
+[performance](performance.md)."""
+
+
+def page(report: dict[str, Any]) -> str:
+    """A results file as a page of the documentation."""
+    machine_ = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["machine"].items())
+    found = report["ceilings_giga_per_second"]
+    rows = [f"| {name} | {_show(each['median'])} | {_show(each['best'])} |" for name, each in found.items()]
+    limits = [
+        "",
+        "### ceilings",
+        "",
+        "GFLOP/s of matrix products, GB/s of memory",
+        "",
+        "| | median | best |",
+        "|---|---:|---:|",
+    ]
+    head = _HEAD.format(date=report["date"], base=report["base"], machine=machine_)
+    return "\n".join([head, *limits, *rows, "", table(report)])
 
 
 def table(report: dict[str, Any]) -> str:
@@ -123,7 +156,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--small", action="store_true", help="a few texts, to see that all of it runs")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print what an earlier run wrote, as a page")
     options = parser.parse_args(arguments)
+    if options.show:
+        print(page(json.loads(options.show.read_text())))
+        return
     benchmark = Benchmark(options)
     wanted = options.only.split(",") if options.only else list(benchmark.parts)
     if unknown := set(wanted) - set(benchmark.parts):

@@ -99,6 +99,9 @@ def test_an_index_takes_either_for_the_other(
     verb = ["search", str(tmp_path / "index"), NEEDS[0], "-k", "3", "--json"]
     assert main([*verb, "--model", str(pair[1])]) == 0
     assert json.loads(capsys.readouterr().out)["hits"][0]["id"] == expected[0].id
+    assert main(["info", str(pair[1]), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["kind"], said["runtime"], said["source"]) == ("export", "openvino", str(pair[0]))
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(TOOLS))
     assert main(["index", str(pair[1]), str(corpus), "-o", str(tmp_path / "second")]) == 0

@@ -88,6 +88,7 @@ def _machine() -> dict[str, Any]:
 
 def _describe(name: str) -> dict[str, Any]:
     from rabtriever.artifacts import is_artifact
+    from rabtriever.compiled import is_compiled
     from rabtriever.errors import InputError
     from rabtriever.shipped import shipped_folder
 
@@ -98,6 +99,8 @@ def _describe(name: str) -> dict[str, Any]:
         return _index(folder)
     if is_artifact(folder):
         return _model(folder)
+    if is_compiled(folder):
+        return _compiled(folder)
     state = "is not a model, an index or a dataset" if folder.exists() else "does not exist"
     hint = "give a folder with config.json (model), index.json (index) or corpus.jsonl (dataset)"
     raise InputError(f"{name} {state}", hint=hint)
@@ -128,6 +131,15 @@ def _model(folder: Path) -> dict[str, Any]:
 
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {**ArtifactConfig.read(folder).model_dump(mode="json"), "bytes": size}
+
+
+def _compiled(folder: Path) -> dict[str, Any]:
+    from rabtriever.graph_folder import GraphConfig
+
+    config = GraphConfig.read(folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    kept = config.model_dump(mode="json", exclude={"parts", "prompts", "kind"})
+    return {"kind": "export", "runtime": config.kind, **kept, "bytes": size}
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> str:
