@@ -31,9 +31,11 @@ class Experiment:
     """What a YAML file of settings does not say.
 
     Attributes:
-        dataset: The folder below DATA.
+        dataset: The folder below DATA; below the models' folder, where it is merged of several.
+        merged: The folders below DATA that it is merged of.
         seeds: Of the further students; the first one has seed 0, as its teacher.
         teacher_limit: Of the test queries, so many are drawn for those who read every pair; None is all.
+        candidates: The pairs that those read: BM25's best so many of each query; None is all documents.
         tokens: What each bi-encoder reads.
         max_tokens: Its longest text.
         keep_end: Its longer queries lose their start, as the teacher's do.
@@ -43,6 +45,8 @@ class Experiment:
     dataset: str
     seeds: tuple[int, ...] = (1, 2)
     teacher_limit: int | None = None
+    candidates: int | None = None
+    merged: tuple[str, ...] = ()
     tokens: int = 300_000
     max_tokens: int = 128
     keep_end: bool = False
@@ -53,6 +57,9 @@ EXPERIMENTS = {
     "saycan": Experiment("saycan"),
     "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
+    "general": Experiment(
+        "general-data", seeds=(), teacher_limit=100, candidates=50, merged=("e-care", "entailmentbank"), rates=()
+    ),
 }
 
 
@@ -62,11 +69,15 @@ class Steps:
     def __init__(self, name: str, data: Path, models: Path, results: Path) -> None:
         self.name, self.plan = name, EXPERIMENTS[name]
         self.settings = HERE / f"{name}.yaml"
-        self.data = str(data / self.plan.dataset)
+        self.sources = [str(data / name) for name in self.plan.merged]
+        self.data = str((models if self.sources else data) / self.plan.dataset)
         self.models, self.results = models, results
         self.model = models / name
 
     def __iter__(self) -> Iterator[tuple[Path, list[str]]]:
+        if self.sources:
+            merge = [sys.executable, str(HERE / "merge.py"), *self.sources, "-o", self.data]
+            yield Path(self.data) / "corpus.jsonl", merge
         train = ["train", self.data, "-o", str(self.model), "--config", str(self.settings)]
         yield self.model / "config.json", _rabtriever(*train)
         for seed in self.plan.seeds:
@@ -112,8 +123,9 @@ class Steps:
         if self.plan.rates:
             systems += f",dense:{max(map(self._bi_encoder, self.plan.rates), key=_dev_mrr)}"
         command = ["evaluate", str(self.model), self.data, "--systems", systems, "-o", str(self.result())]
-        limit = self.plan.teacher_limit
-        return _rabtriever(*command) if limit is None else _rabtriever(*command, "--teacher-limit", str(limit))
+        for option, value in (("--teacher-limit", self.plan.teacher_limit), ("--candidates", self.plan.candidates)):
+            command += [] if value is None else [option, str(value)]
+        return _rabtriever(*command)
 
 
 def _rabtriever(*arguments: str) -> list[str]:

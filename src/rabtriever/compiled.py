@@ -66,6 +66,7 @@ class CompiledRetriever(DualEncoder):
         self.reranker = SourceTeacher(config, place, dtype)
         self._config = config
         self._run = open_graph(place, config.kind, dtype)
+        self.encode_query(["?"])  # a runtime makes its kernels in the first pass: now, not while somebody waits
 
     @property
     def dimension(self) -> int:
