@@ -88,7 +88,7 @@ class Benchmark:
 
     def stage_three(self) -> dict[str, Any]:
         """Training the predictor."""
-        size = (4, 3, 2) if self.small else (64, 15, 64)
+        size = (4, 3, 2) if self.small else (16, 15, 256)
         return training.stage_three(self.models, Dataset.example(), self.store, *size)
 
     def _documents(self, tokens: int) -> list[str]:
