@@ -17,8 +17,9 @@ from closeness import assert_same
 from export.conftest import PROMPT
 from rabtriever import Retriever
 from rabtriever.errors import InputError, RabtrieverError
-from rabtriever.export import export_sentence_transformers, report
+from rabtriever.export import export_sentence_transformers
 from rabtriever.export.modules import document_layers, query_layers
+from rabtriever.graph_folder import MARKER
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import PromptConfig
 
@@ -52,7 +53,7 @@ def assert_equal(model: SentenceTransformer, student: Retriever, texts: list[str
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_gives_the_same_vectors(family: str, student_folder: Students, exported: Students) -> None:
-    found = json.loads((exported(family) / report.MARKER).read_text())
+    found = json.loads((exported(family) / MARKER).read_text())
     assert max(found["differences"].values()) < 1e-5
     assert_equal(load(exported(family)), Retriever.from_pretrained(student_folder(family), dtype="float32"))
 
@@ -170,7 +171,7 @@ def test_a_former_export_is_replaced_and_nothing_else(student_folder: Students, 
             export_sentence_transformers(folder, occupied)
     for _ in range(2):
         export_sentence_transformers(folder, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / report.MARKER).read_text())["kind"] == "sentence-transformers"
+    assert json.loads((tmp_path / "out" / MARKER).read_text())["kind"] == "sentence-transformers"
 
 
 def test_an_export_that_differs_leaves_nothing_behind(
