@@ -17,7 +17,7 @@ from closeness import assert_same
 from export.conftest import PROMPT
 from rabtriever import Retriever
 from rabtriever.errors import InputError, RabtrieverError
-from rabtriever.export import export_sentence_transformers
+from rabtriever.export import export_sentence_transformers, report
 from rabtriever.export.modules import document_layers, query_layers
 from rabtriever.graph_folder import MARKER
 from rabtriever.predictor import Predictor, PredictorConfig
