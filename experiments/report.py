@@ -130,6 +130,7 @@ def complexity(found: dict[str, Any]) -> list[str]:
     theory = (
         "Theory: the teacher's exponent lies between 1 (what is linear in the tokens) and 2 (attention) for the length",
         "and is 1 for the number (Eq. 5); the student's is 0 for the length and at most 1 for the number (Eq. 14).",
+        "Query and instruction, some fifty tokens in each pass, flatten a teacher's growth over short documents.",
     )
     return [*lines, "", *theory, ""]
 

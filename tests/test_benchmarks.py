@@ -34,10 +34,3 @@ def test_every_part_runs(tiny_folder: Callable[..., Path], tmp_path: Path) -> No
     assert first == pytest.approx(second, rel=1e-4)
     assert parts["stage III"]["pairs"] > 0
     assert report["ceilings_giga_per_second"]["float32"]["median"] > 0
-
-
-def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(RUN), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "--small" in done.stdout

@@ -89,6 +89,10 @@ def test_jina_and_text_embeddings_inference_shapes(server: Running) -> None:
 def test_the_log_holds_no_texts(server: Running, client: openai.OpenAI) -> None:
     client.embeddings.create(model="rabtriever", input="confidential sponge")
     httpx.post(f"{server.url}/v1/search?q=confidential", json={"query": "confidential", "filter": "oops confidential"})
+    end = time.monotonic() + 10
+    while "/v1/search" not in {line["route"] for line in server.log}:  # its line follows the answer
+        assert time.monotonic() < end
+        time.sleep(0.02)
     lines = server.log
     assert {line["route"] for line in lines} >= {"/v1/embeddings", "/v1/search"}
     assert {"time", "level", "message", "event", "request", "method", "status", "ms", "caller"} <= set(lines[-1])
