@@ -1,4 +1,4 @@
-"""Several datasets in BEIR layout as one: ids carry the name of the folder they come from, nothing is dropped.
+"""Several datasets in BEIR layout as one: ids carry the name of the folder they come from; metadata is left out.
 
     python experiments/merge.py DATA/e-care DATA/entailmentbank -o merged
 
@@ -9,51 +9,30 @@ splits stay what they are. Two documents of one text, of different datasets, sta
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from rabtriever import Dataset
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+def merge(sources: Sequence[Dataset], name: str) -> Dataset:
+    """All documents, queries and judgements of several datasets, each id after its dataset's name, no metadata."""
 
+    def renamed(dataset: Dataset, id_: str) -> str:
+        return f"{dataset.name}:{id_}"
 
-def judgements(path: Path) -> Iterator[list[str]]:
-    """Rows of a qrels file without its header: query, document, grade."""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            if number or not line.startswith("query-id"):
-                yield line.rstrip("\n").split("\t")
-
-
-def merge(sources: list[Path], target: Path) -> None:
-    """Write the merged dataset; the target is complete when its ``corpus.jsonl`` is there."""
-    (target / "qrels").mkdir(parents=True, exist_ok=True)
-    _write_texts(sources, target / "queries.jsonl")
-    for split in sorted({path.name for source in sources for path in (source / "qrels").glob("*.tsv")}):
-        with (target / "qrels" / split).open("w", encoding="utf-8") as out:
-            out.write("query-id\tcorpus-id\tscore\n")
-            for source in sources:
-                path = source / "qrels" / split
-                for query, document, grade in judgements(path) if path.exists() else ():
-                    out.write(f"{source.name}:{query}\t{source.name}:{document}\t{grade}\n")
-    _write_texts(sources, target / "corpus.jsonl")
-
-
-def _write_texts(sources: list[Path], target: Path) -> None:
-    part = target.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as out:
-        for source in sources:
-            for record in lines(source / target.name):
-                kept = {
-                    "_id": f"{source.name}:{record['_id']}",
-                    "title": record.get("title", ""),
-                    "text": record["text"],
-                }
-                out.write(json.dumps(kept, ensure_ascii=False) + "\n")
-    part.replace(target)
+    documents = [
+        replace(d, id=renamed(source, d.id), metadata={}) for source in sources for d in source.corpus.values()
+    ]
+    queries = [replace(q, id=renamed(source, q.id), metadata={}) for source in sources for q in source.queries.values()]
+    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    for source in sources:
+        for split in source.splits:
+            for query, grades in source.judgements(split).items():
+                found = {renamed(source, document): grade for document, grade in grades.items()}
+                qrels.setdefault(split, {})[renamed(source, query)] = found
+    return Dataset(name, {d.id: d for d in documents}, {q.id: q for q in queries}, qrels)
 
 
 def main() -> None:
@@ -61,7 +40,7 @@ def main() -> None:
     parser.add_argument("sources", nargs="+", type=Path, help="folders in BEIR layout")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    merge(options.sources, options.output)
+    merge([Dataset.load(source) for source in options.sources], options.output.name).save(options.output)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import numpy as np
 
 from rabtriever.artifacts import check_same
 from rabtriever.batches import token_batches
-from rabtriever.dual_encoder import DualEncoder
+from rabtriever.dual_encoder import DualEncoder, Route
 from rabtriever.errors import DataError, InputError
 from rabtriever.graph_folder import MARKER, PIPELINE, GraphConfig, open_graph
-from rabtriever.progress import Progress, SilentProgress
+from rabtriever.progress import Task
 from rabtriever.shipped import shipped_folder
 
 if TYPE_CHECKING:
@@ -78,27 +78,16 @@ class CompiledRetriever(DualEncoder):
         """What :meth:`similarity` adds to every inner product: the head's constant ``b_T - b_F``."""
         return self._config.bias
 
-    def encode_document(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Vectors of documents, ``(n, k)`` float32."""
-        return self._encode("document", texts, progress)
-
-    def encode_query(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Folded vectors of queries, ``(m, k)`` float32."""
-        return self._encode("query", texts, progress)
-
-    def _encode(self, route: str, texts: Sequence[str], progress: Progress | None) -> NDArray[np.float32]:
-        if isinstance(texts, str):
-            raise InputError("expected a list of texts, got one string", hint="write [text]")
+    def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
         prompt = self.reranker.prompt
         read = prompt.query_ids if route == "query" else prompt.document_ids
         ids = [read(text) for text in texts]
         out = np.empty((len(ids), self.dimension), np.float32)
-        with (progress or SilentProgress()).task(f"encoding {route}s", total=len(ids), unit="texts") as task:
-            order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-            for batch in token_batches([len(ids[row]) for row in order], _BATCH_TOKENS):
-                rows = [order[place] for place in batch]
-                out[rows] = self._run(route, *_pad([ids[row] for row in rows]))
-                task.advance(len(rows))
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        for batch in token_batches([len(ids[row]) for row in order], _BATCH_TOKENS):
+            rows = [order[place] for place in batch]
+            out[rows] = self._run(route, *_pad([ids[row] for row in rows]))
+            task.advance(len(rows))
         return out
 
 

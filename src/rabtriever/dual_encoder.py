@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from rabtriever.errors import InputError
-from rabtriever.progress import Progress
+from rabtriever.progress import Progress, SilentProgress, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DualEncoder"]
+__all__ = ["DualEncoder", "Route"]
+
+Route = Literal["query", "document"]
+"""How a text is read."""
 
 
 class DualEncoder(ABC):
@@ -23,9 +26,8 @@ class DualEncoder(ABC):
     Example:
         >>> class Letters(DualEncoder):
         ...     dimension, bias = 1, 0.0
-        ...     def encode_document(self, texts, progress=None):
+        ...     def _encode(self, texts, route, task):
         ...         return np.array([[len(text)] for text in texts], np.float32)
-        ...     encode_query = encode_document
         >>> Letters().score("ab", ["abc"]).tolist()
         [6.0]
     """
@@ -41,12 +43,22 @@ class DualEncoder(ABC):
         """What :meth:`similarity` adds to every inner product: the head's constant ``b_T - b_F``."""
 
     @abstractmethod
+    def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
+        """Vectors of texts, ``(n, k)`` float32; each text that is done is told to the task."""
+
     def encode_document(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Vectors of documents, ``(n, k)`` float32."""
+        return self._watched(texts, "document", "encoding documents", progress)
 
-    @abstractmethod
     def encode_query(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Folded vectors of queries, ``(m, k)`` float32: ``q = (w_T - w_F) * MLP(e_Q)``."""
+        return self._watched(texts, "query", "encoding queries", progress)
+
+    def _watched(self, texts: Sequence[str], route: Route, what: str, progress: Progress | None) -> NDArray[np.float32]:
+        if isinstance(texts, str):
+            raise InputError("expected a list of texts, got one string", hint="write [text]")
+        with (progress or SilentProgress()).task(what, total=len(texts), unit="texts") as task:
+            return self._encode(texts, route, task)
 
     def similarity(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-odds of every query ``(m, k)`` with every document ``(n, k)``: ``(m, n)``.

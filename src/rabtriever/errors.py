@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DataError", "InputError", "MismatchError", "RabtrieverError"]
+__all__ = ["DataError", "InputError", "MismatchError", "RabtrieverError", "package_missing"]
 
 
 class RabtrieverError(Exception):
@@ -49,3 +49,23 @@ class MismatchError(InputError):
     """Two artefacts that do not belong together (base model, prompt, tokenizer, index)."""
 
     code = "mismatch"
+
+
+def package_missing(what: str, error: ModuleNotFoundError, extra: str) -> InputError:
+    """The error for a package that an extra brings and that is not installed, to be raised in place of Python's own.
+
+    Args:
+        what: What needs it.
+        error: Python's error.
+        extra: The extra of this package that brings it.
+
+    Example:
+        >>> str(package_missing("qdrant", ModuleNotFoundError(name="qdrant_client"), "qdrant"))
+        "qdrant needs the package qdrant_client, which is not installed; pip install 'rabtriever[qdrant]'"
+    """
+    package = (error.name or extra).partition(".")[0]
+    return InputError(
+        f"{what} needs the package {package}, which is not installed",
+        hint=f"pip install 'rabtriever[{extra}]'",
+        code="missing_package",
+    )

@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from rabtriever.embedded_models import cache_dir
-from rabtriever.errors import DataError, InputError
+from rabtriever.errors import DataError, InputError, package_missing
 from rabtriever.files import read_json
 from rabtriever.prompt_parts import PromptParts
+from rabtriever.shipped import model_place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,8 +104,7 @@ class GraphConfig(BaseModel):
 
     def source_folder(self, folder: Path) -> str:
         """Where the model that this was made from is now; the name it was given where it is in neither place."""
-        near = None if self.relative_source is None else folder / self.relative_source
-        return str(near) if near is not None and not Path(self.source).is_dir() and near.is_dir() else self.source
+        return model_place(self.source, self.relative_source, folder) or self.source
 
 
 def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32") -> Run:
@@ -127,11 +127,7 @@ def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32") -> Run:
     try:
         return load(path, dtype)
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{folder} needs the package {error.name}, which is not installed",
-            hint=f"pip install 'rabtriever[{runtime}]'",
-            code="missing_package",
-        ) from None
+        raise package_missing(str(folder), error, runtime) from None
     except InputError:
         raise
     except Exception as error:  # each runtime has classes of its own, without a common base

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rabtriever.dual_encoder import DualEncoder
-from rabtriever.errors import InputError
+from rabtriever.dual_encoder import DualEncoder, Route
 from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor
-from rabtriever.progress import Progress, SilentProgress
+from rabtriever.progress import Task
 from rabtriever.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -93,32 +92,19 @@ class Retriever(DualEncoder, Pushable):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def encode_document(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Vectors of documents, ``(n, k)`` float32."""
-        return self._encode(texts, "encoding documents", progress, query=False)
-
-    def encode_query(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Folded vectors of queries, ``(m, k)`` float32: ``q = (w_T - w_F) * MLP(e_Q)``."""
-        return self._encode(texts, "encoding queries", progress, query=True)
-
     @torch.inference_mode()
-    def _encode(
-        self, texts: Sequence[str], what: str, progress: Progress | None, *, query: bool
-    ) -> NDArray[np.float32]:
-        if isinstance(texts, str):
-            raise InputError("expected a list of texts, got one string", hint="write [text]")
+    def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dimension), dtype=np.float32)
-        states = self.reranker.query_states if query else self.reranker.document_states
-        with (progress or SilentProgress()).task(what, total=len(texts), unit="texts") as task:
-            # Long texts first, over all of them: what is encoded together has nearly one length.
-            order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-            for start in range(0, len(order), _CHUNK):
-                rows = order[start : start + _CHUNK]
-                found = states([texts[row] for row in rows])
-                if query:
-                    vectors = self.predictor.fold(found, self.reranker.rows.direction)
-                else:
-                    vectors = self.predictor.document(found)
-                out[rows] = vectors.numpy()
-                task.advance(len(rows))
+        states = self.reranker.query_states if route == "query" else self.reranker.document_states
+        # Long texts first, over all of them: what is encoded together has nearly one length.
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        for start in range(0, len(order), _CHUNK):
+            rows = order[start : start + _CHUNK]
+            found = states([texts[row] for row in rows])
+            if route == "query":
+                vectors = self.predictor.fold(found, self.reranker.rows.direction)
+            else:
+                vectors = self.predictor.document(found)
+            out[rows] = vectors.numpy()
+            task.advance(len(rows))
         return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["shipped_folder", "shipped_models"]
+__all__ = ["model_place", "shipped_folder", "shipped_models"]
 
 _ROOT = Path(__file__).parent / "models"
 _MARK = "config.json"
@@ -29,3 +29,22 @@ def shipped_folder(name: str | Path) -> Path | None:
         True
     """
     return _ROOT / name if os.fspath(name) in shipped_models() and not Path(name).exists() else None
+
+
+def model_place(path: str | None, relative: str | None, folder: Path) -> str | None:
+    """Where a model is that another folder was made with; None where it is in neither place.
+
+    Args:
+        path: Where it was: a folder, or the name of one that comes with the package.
+        relative: The same seen from ``folder``, so that both may have moved together.
+        folder: What was made with it.
+
+    Example:
+        >>> model_place("gone", None, Path("index")) is None
+        True
+    """
+    near = None if relative is None else folder / relative
+    for place in (path, near):
+        if place is not None and (shipped_folder(place) or Path(place).is_dir()):
+            return str(place)
+    return None

@@ -129,17 +129,19 @@ def _index(folder: Path) -> dict[str, Any]:
 def _model(folder: Path) -> dict[str, Any]:
     from rabtriever.artifacts import ArtifactConfig
 
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return {**ArtifactConfig.read(folder).model_dump(mode="json"), "bytes": size}
+    return {**ArtifactConfig.read(folder).model_dump(mode="json"), "bytes": _bytes(folder)}
 
 
 def _compiled(folder: Path) -> dict[str, Any]:
     from rabtriever.graph_folder import GraphConfig
 
     config = GraphConfig.read(folder)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     kept = config.model_dump(mode="json", exclude={"parts", "prompts", "kind"})
-    return {"kind": "export", "runtime": config.kind, **kept, "bytes": size}
+    return {"kind": "export", "runtime": config.kind, **kept, "bytes": _bytes(folder)}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> str:

@@ -107,7 +107,7 @@ def document_tokenizer(prompt: Prompt) -> TowerTokenizer:
         'right'
     """
     single: _Parts = [prompt.parts.document_head, "A", prompt.parts.document_tail]
-    return _single(prompt, single, _space(prompt.config.document), prompt.config.max_document_tokens, "right")
+    return _single(prompt, single, prompt.parts.document_space, prompt.config.max_document_tokens, "right")
 
 
 def query_tokenizer(prompt: Prompt) -> TowerTokenizer:
@@ -125,7 +125,7 @@ def query_tokenizer(prompt: Prompt) -> TowerTokenizer:
     """
     single: _Parts = [prompt.parts.query_head, "A", prompt.parts.query_tail]
     side: Literal["left", "right"] = "right" if prompt.config.query_start >= 0.5 else "left"
-    return _single(prompt, single, _space(prompt.config.query), prompt.config.max_query_tokens, side)
+    return _single(prompt, single, prompt.parts.query_space, prompt.config.max_query_tokens, side)
 
 
 def pair_tokenizer(prompt: Prompt) -> TowerTokenizer:
@@ -140,7 +140,7 @@ def pair_tokenizer(prompt: Prompt) -> TowerTokenizer:
         ''
     """
     state = _pipeline(prompt.tokenizer)
-    spaces = {_space(prompt.config.document), _space(prompt.config.query)}
+    spaces = {prompt.parts.document_space, prompt.parts.query_space}
     blank = [
         token["content"] for token in _plain_tokens(state) if token["normalized"] or token["content"].strip() == ""
     ]
@@ -193,10 +193,6 @@ def _pipeline(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 def _plain_tokens(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The added tokens that are found in users' texts too: special ones are not, by ``split_special_tokens``."""
     return [token for token in state["added_tokens"] if not token["special"]]
-
-
-def _space(template: str) -> str:
-    return " " if template.split("{text}")[0].endswith(" ") else ""
 
 
 def _prepend_space(state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rabtriever.errors import DataError, InputError, MismatchError
 from rabtriever.files import read_json, write_json
 from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder
-from rabtriever.shipped import shipped_folder
+from rabtriever.shipped import model_place
 
 __all__ = ["FORMAT_VERSION", "Description", "ModelIdentity"]
 
@@ -141,10 +141,9 @@ class Description(BaseModel):
         Raises:
             InputError: It is in neither place, or was never saved.
         """
-        near = None if self.model.relative_path is None else folder / self.model.relative_path
-        for place in (self.model.path, near):
-            if place is not None and (shipped_folder(place) or Path(place).is_dir()):
-                return str(place)
+        place = model_place(self.model.path, self.model.relative_path, folder)
+        if place is not None:
+            return place
         known = f"it was {self.model.path}" if self.model.path else "it was never saved"
         raise InputError(
             f"the model of the index {folder} is not to be found: {known}",

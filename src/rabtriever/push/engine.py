@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
-from rabtriever.errors import InputError
+from rabtriever.errors import InputError, package_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,11 +97,7 @@ def connect(kind: Kind, url: str, name: str = NAME) -> Engine:
 
         return PgVector(url, name)
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{kind} needs the package {(error.name or kind).partition('.')[0]}, which is not installed",
-            hint=f"pip install 'rabtriever[{kind}]'",
-            code="missing_package",
-        ) from error
+        raise package_missing(kind, error, kind) from error
 
 
 @contextmanager
