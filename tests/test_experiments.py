@@ -59,7 +59,8 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
 
 
 def test_times_are_measured_against_length_and_number(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
-    sizes = ["--lengths", "16,128", "--numbers", "4,64", "--most", "8", "--rounds", "2"]
+    # Sizes far apart and several rounds, so that what grows shows over what else the machine does.
+    sizes = ["--lengths", "16,256", "--numbers", "4,16384", "--most", "8", "--rounds", "5"]
     run("complexity.py", "--base", tiny_folder("llama"), "-o", tmp_path / "out.json", *sizes, cwd=tmp_path)
     found = json.loads((tmp_path / "out.json").read_text())
     assert len(found["lengths"]["ms"][0]) == len(found["numbers"]["ms"][0]) == 4
