@@ -141,7 +141,7 @@ def test_a_dead_worker_fails_what_it_held_and_is_replaced(pool: ThreadPoolExecut
             ask(engine, ["die"])
         assert (caught.value.status, caught.value.code) == (503, "worker_died")
         assert ask(engine, ["alive"]) == [5]
-        assert engine._thread is not before
+        until(lambda: engine._thread is not before)  # the new one answers, and only then is known by its name
         assert engine.state == "ready"
         assert engine._metrics.restarts._value.get() == 1
 
