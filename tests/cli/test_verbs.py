@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from cli.runner import Cli
 from rabtriever.cli import main
 from rabtriever.data import Dataset, Document, Query
+from rabtriever.evaluation import TeacherSystem
 from rabtriever.training.lock import training_lock
 from tiny_models import tiny_model_folder
 
@@ -133,6 +134,34 @@ def test_ctrl_c_says_what_is_kept(cli: Cli, place: Path, monkeypatch: pytest.Mon
     assert ran.code == 130
     assert ran.error["code"] == "interrupted"
     assert f"kept in {place / 'out'}, and the same command again goes on" in ran.error["message"]
+
+
+def test_an_evaluation_that_was_stopped_goes_on(
+    cli: Cli, place: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    rank = TeacherSystem.rank
+
+    def counted(self: TeacherSystem, queries: Sequence[Query], *rest: Any) -> Any:
+        if len(calls) == 2:  # after the warm-up and one batch
+            raise KeyboardInterrupt
+        calls.append(len(queries))
+        return rank(self, queries, *rest)
+
+    monkeypatch.setattr("rabtriever.evaluation.runner._PAIRWISE_BATCH", 2)
+    monkeypatch.setattr(TeacherSystem, "rank", counted)
+    arguments = ["evaluate", model, place / "skills", "--systems", "teacher", "--json"]
+    partial = tmp_path / "report.json.partial"
+    stopped = cli(*arguments, "-o", tmp_path / "report.json")
+    assert stopped.code == 130
+    assert f"kept in {partial}" in stopped.error["message"]
+    assert partial.exists()
+    calls[:] = [0, 0, 0]
+    resumed = cli(*arguments, "-o", tmp_path / "report.json")
+    assert calls == [0, 0, 0, 1, 2, 2]  # four of the six queries, and one to warm up
+    assert not partial.exists()
+    figures, whole = (ran.json["systems"]["teacher"] for ran in (resumed, cli(*arguments)))
+    assert {**figures, "ms_per_query": 0, "prepare_s": 0} == {**whole, "ms_per_query": 0, "prepare_s": 0}
 
 
 def test_distill_makes_a_student_of_a_teacher(cli: Cli, place: Path, model: Path) -> None:

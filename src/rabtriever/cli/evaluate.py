@@ -41,7 +41,10 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw and of the significance tests.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report, query by query, as JSON.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the report, query by query, as JSON; stopped, it goes on."
+        ),
     ] = None,
     card: Annotated[bool, typer.Option("--card", help="Write the figures into MODEL's own card.")] = False,
     join: Annotated[
@@ -51,7 +54,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure systems side by side: R@1/3/5, MRR@10, nDCG@10, milliseconds per query, paired significance tests."""
-    with session(json) as out:
+    with session(json, interrupted=_kept(output)) as out:
         from rabtriever.errors import InputError
 
         if output is not None and output.is_dir():  # found out before the hours, not after
@@ -72,18 +75,36 @@ def evaluate(
         pairs = answered * min(candidates or len(data.corpus), len(data.corpus))
         if pairs > _MANY_PAIRS and any(getattr(system, "pairwise", False) for system in chosen.values()):
             out.progress.say(f"a reranker reads {pairs:,} pairs (--teacher-limit and --candidates make them fewer)")
-        report = run(chosen, data, split, limit=limit, teacher_limit=teacher_limit, seed=seed, progress=out.progress)
+        partial = None if output is None else output.with_name(f"{output.name}.partial")
+        report = run(
+            chosen,
+            data,
+            split,
+            limit=limit,
+            teacher_limit=teacher_limit,
+            seed=seed,
+            progress=out.progress,
+            partial=partial,
+        )
         for earlier in stored:
             report = join_reports(report, earlier)
         if output is not None:
             report.save(output)
             out.progress.say(f"the report is in {output}")
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         if card:
             from rabtriever.model_folder import note_results
 
             note_results(Path(model), report.to_dict())
             out.progress.say(f"the figures are in {Path(model) / 'README.md'}")
         out.emit(report.to_dict(), report_text(report, compared=True))
+
+
+def _kept(output: Path | None) -> str:
+    if output is None:
+        return "stopped; nothing was changed"
+    return f"stopped; what a reranker found is kept in {output}.partial, and the same command again goes on from there"
 
 
 def _check_card(model: str) -> None:

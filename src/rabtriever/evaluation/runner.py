@@ -8,13 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import rabtriever
 from rabtriever.data.dataset import Dataset, sample
 from rabtriever.data.records import Query
 from rabtriever.errors import InputError
-from rabtriever.evaluation.measures import measure
+from rabtriever.evaluation.measures import MEASURES, measure
+from rabtriever.evaluation.partial import PartialReport
 from rabtriever.evaluation.ranking import ranked
 from rabtriever.evaluation.report import Report, SystemResult
 from rabtriever.evaluation.systems import Preparable, System
@@ -38,6 +40,7 @@ def evaluate(
     seed: int = 0,
     k: int = 100,
     progress: Progress | None = None,
+    partial: str | Path | None = None,
 ) -> Report:
     """Rank the corpus for the queries of a split by each system; measure, time and compare.
 
@@ -56,6 +59,8 @@ def evaluate(
         seed: Of the draw and of the significance tests.
         k: How many documents each system returns for a query; at least 10.
         progress: Where the work reports itself.
+        partial: A file that keeps what systems that read every pair found, batch by batch; an evaluation that was
+            interrupted goes on from there. It may be removed once the report is saved.
 
     Raises:
         InputError: There is no system, no query, or ``k`` is too small.
@@ -77,40 +82,68 @@ def evaluate(
     drawn = sample(judged, limit, seed)
     # The same seed and the same queries to draw from: the smaller draw is a part of the larger one.
     few = drawn if teacher_limit is None or teacher_limit >= len(drawn) else sample(judged, teacher_limit, seed)
-    results = {
-        name: _run(name, system, dataset, split, few if _is_pairwise(system) else drawn, k, progress or default())
-        for name, system in systems.items()
-    }
+    about = {"data": dataset.fingerprint, "split": split, "k": k}
+    kept = None if partial is None else PartialReport(partial, about)
+    run = _Runner(dataset, split, k, progress or default(), kept)
+    results = {name: run(name, system, few if _is_pairwise(system) else drawn) for name, system in systems.items()}
     return Report(dataset.name, dataset.fingerprint, split, len(drawn), seed, results, _environment())
 
 
-def _run(
-    name: str, system: System, dataset: Dataset, split: str, queries: Sequence[Query], k: int, progress: Progress
-) -> SystemResult:
-    start = time.perf_counter()
-    if isinstance(system, Preparable):
-        system.prepare(dataset.corpus, progress)
-    prepare_s = time.perf_counter() - start
-    system.rank(queries[:1], dataset.corpus, k)  # warms up; loading and compiling are not the price of a query
-    scores: dict[str, Mapping[str, float]] = {}
-    batch = _PAIRWISE_BATCH if _is_pairwise(system) else _BATCH
-    online_s = 0.0
-    with progress.task(f"{name}: answering", total=len(queries), unit="queries") as task:
-        for first in range(0, len(queries), batch):
-            part = queries[first : first + batch]
-            start = time.perf_counter()
-            found = system.rank(part, dataset.corpus, k)
-            online_s += time.perf_counter() - start
-            scores.update(found)
-            task.advance(len(part))
-    rankings = {query.id: ranked(scores.get(query.id, {}), query.id)[:k] for query in queries}
-    judgements = dataset.judgements(split)
-    return SystemResult(
-        description=system.name,
-        per_query=measure({query.id: judgements[query.id] for query in queries}, rankings),
-        ms_per_query=1000 * online_s / len(queries),
-        prepare_s=prepare_s,
-    )
+class _Runner:
+    """Puts the queries of one split to one system after the other."""
+
+    def __init__(
+        self, dataset: Dataset, split: str, k: int, progress: Progress, partial: PartialReport | None = None
+    ) -> None:
+        self._dataset, self._split, self._k = dataset, split, k
+        self._progress, self._partial = progress, partial
+        self._judgements = dataset.judgements(split)
+
+    def __call__(self, name: str, system: System, queries: Sequence[Query]) -> SystemResult:
+        """Have a system answer the queries that no earlier, interrupted evaluation has answers of."""
+        partial = self._partial if _identity(system) else None
+        known, online_s = ({}, 0.0) if partial is None else partial.answered(_identity(system), _ids(queries))
+        per_query: dict[str, dict[str, float]] = {measure: dict(known.get(measure, {})) for measure in MEASURES}
+        left = [query for query in queries if query.id not in per_query[MEASURES[0]]]
+        prepare_s = self._prepare(system, left)
+        batch = _PAIRWISE_BATCH if _is_pairwise(system) else _BATCH
+        with self._progress.task(f"{name}: answering", total=len(queries), unit="queries") as task:
+            task.advance(len(queries) - len(left))
+            for first in range(0, len(left), batch):
+                part = left[first : first + batch]
+                values, seconds = self._answer(system, part)
+                for measure, row in values.items():
+                    per_query[measure].update(row)
+                online_s += seconds
+                if partial is not None:
+                    partial.add(_identity(system), values, seconds)
+                task.advance(len(part))
+        return SystemResult(system.name, per_query, 1000 * online_s / len(queries), prepare_s)
+
+    def _prepare(self, system: System, queries: Sequence[Query]) -> float:
+        start = time.perf_counter()
+        if queries and isinstance(system, Preparable):
+            system.prepare(self._dataset.corpus, self._progress)
+        seconds = time.perf_counter() - start
+        if queries:  # warms up; loading and compiling are not the price of a query
+            system.rank(queries[:1], self._dataset.corpus, self._k)
+        return seconds
+
+    def _answer(self, system: System, queries: Sequence[Query]) -> tuple[dict[str, dict[str, float]], float]:
+        start = time.perf_counter()
+        scores = system.rank(queries, self._dataset.corpus, self._k)
+        seconds = time.perf_counter() - start
+        rankings = {query.id: ranked(scores.get(query.id, {}), query.id)[: self._k] for query in queries}
+        return measure({query.id: self._judgements[query.id] for query in queries}, rankings), seconds
+
+
+def _ids(queries: Sequence[Query]) -> list[str]:
+    return [query.id for query in queries]
+
+
+def _identity(system: System) -> str:
+    """What tells a slow system's answers from another's; empty for those whose answers are not worth keeping."""
+    return str(getattr(system, "identity", "")) if _is_pairwise(system) else ""
 
 
 def _is_pairwise(system: System) -> bool:

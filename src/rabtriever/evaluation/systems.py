@@ -42,7 +42,8 @@ class System(Protocol):
     """Ranks documents for queries.
 
     A system that reads each query together with each document by an LLM may set a class attribute ``pairwise = True``:
-    it then gets few queries at a time, and ``evaluate(..., teacher_limit=N)`` applies to it.
+    it then gets few queries at a time, and ``evaluate(..., teacher_limit=N)`` applies to it. If it also has an
+    ``identity``, a string that changes with whatever changes its answers, an interrupted evaluation keeps those.
 
     Example:
         >>> class Shortest:
@@ -224,6 +225,13 @@ class TeacherSystem:
         self._reranker = reranker
         self._candidates = candidates
         self._bm25 = Bm25System()
+
+    @property
+    def identity(self) -> str:
+        """Model, number format and choice of documents; empty for a reranker without a fingerprint."""
+        fingerprint = getattr(self._reranker, "fingerprint", "")
+        dtype = getattr(getattr(self._reranker, "backbone", None), "dtype", "")
+        return f"{self.name} {fingerprint} {dtype}" if fingerprint else ""
 
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
         """Index the corpus, if BM25 chooses the candidates."""
