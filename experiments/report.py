@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ablation_report import ablations, taps
+
 from rabtriever.evaluation import paired_difference
 
 HERE = Path(__file__).parent
@@ -28,6 +30,8 @@ NAMES = {
     "untrained": "untrained teacher",
     "bm25": "BM25",
     "dense": "bi-encoder, same backbone",
+    "classifier": "classifier that sees all documents",
+    "untrained-classifier": "the same, untrained",
 }
 
 
@@ -151,6 +155,10 @@ def main() -> None:
     ]
     for name in names:
         lines += section(name, options.results)
+    for path in sorted(options.results.glob("ablations-*.json")):
+        lines += ablations(json.loads(path.read_text()))
+    for path in sorted(options.results.glob("taps-*.json")):
+        lines += taps(json.loads(path.read_text()))
     times = options.results / "complexity.json"
     if times.exists():
         lines += complexity(json.loads(times.read_text()))

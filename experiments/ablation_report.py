@@ -1,0 +1,128 @@
+"""The tables of ``ablations.py`` and ``taps.py``: what each change does, on test, against its group's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from ablation_variants import GROUPS
+
+from rabtriever.evaluation import Difference, paired_difference
+
+__all__ = ["ablations", "taps"]
+
+PAPER = {
+    "no multiplication": 9.6,
+    "no MSE": 23.1,
+    "no KL": 21.2,
+    "forward KL": 46.8,
+    "forward divergences": 46.8,
+}
+"""R@1 in percent on SayCan with 7B, where nothing left out has 67.3 (arXiv 2604.23336, Table 3)."""
+
+PAPER_DEPTH = ("one layer", "three layers")
+"""Of one, two and three layers the paper found two best."""
+
+Run = dict[str, Any]
+
+
+def ablations(found: dict[str, Any]) -> list[str]:
+    """One dataset's tables of ``ablations.py``, group by group."""
+    lines = [
+        f"## What each part is worth: {found['dataset']}",
+        "",
+        f"Predictors alone are trained, on one teacher's outputs; {_measured(found)}",
+    ]
+    for group, described in GROUPS.items():
+        runs = [run for run in found["runs"] if run["group"] == group]
+        if runs:
+            lines += ["", f"Reference: {described.about}.", "", *_table(runs, *COLUMNS[group])]
+    return [*lines, ""]
+
+
+def taps(found: dict[str, Any]) -> list[str]:
+    """One dataset's table of ``taps.py``."""
+    lines = [
+        f"## Where to read the frozen model: {found['dataset']}",
+        "",
+        f"Predictors trained on the labels of {found['queries']['train']:,} queries alone; {_measured(found)} "
+        "Reference: the final state at the last position on both sides, as in the paper.",
+    ]
+    return [*lines, "", *_table(found["runs"]), ""]
+
+
+def _measured(found: dict[str, Any]) -> str:
+    return (
+        f"{found['queries']['dev']:,} dev and {found['queries']['test']:,} test queries, whole corpus; means over the "
+        "seeds. hit@1 is the share of queries with a right document first, ties counted against the student."
+    )
+
+
+def _table(runs: Sequence[Run], *more: str) -> list[str]:
+    """One row for each variant, in the order of the runs; ``more`` names columns of ``_CELLS``."""
+    columns = ["", "seeds", "dev MRR", "test hit@1", "test MRR", "MRR against the reference", "p", *more]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    reference = [run for run in runs if run["variant"] == "reference"]
+    for name in dict.fromkeys(run["variant"] for run in runs):
+        own = [run for run in runs if run["variant"] == name]
+        against = paired_difference(_reciprocal(own), _reciprocal(reference))
+        cells = [name, str(len(own)), f"{mean(_mrr(run, 'dev') for run in own):.3f}"]
+        cells += [_spread([_hit(run) for run in own]), _spread([_mrr(run, "test") for run in own])]
+        cells += [f"{against.difference:+.3f} ({against.low:+.3f} to {against.high:+.3f})", f"{against.p:.4f}"]
+        if name == "reference":
+            cells[-2:] = ["", ""]
+        cells += [_CELLS[column](own, against) for column in more]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _seen(own: Sequence[Run], _: Difference) -> str:
+    """What the paper saw."""
+    name = own[0]["variant"]
+    if name in PAPER:
+        return f"worse ({PAPER[name]} for 67.3)"
+    return "worse" if name in PAPER_DEPTH else ""
+
+
+def _agrees(own: Sequence[Run], against: Difference) -> str:
+    """Whether the interval of the difference says what the paper says."""
+    if not _seen(own, against):
+        return ""
+    return "agrees" if against.high < 0 else "the opposite" if against.low > 0 else "no difference shown"
+
+
+_CELLS: dict[str, Callable[[Sequence[Run], Difference], str]] = {
+    "correlation": lambda own, _: f"{mean(run['correlation'] for run in own):.2f}",
+    "pairs": lambda own, _: f"{mean(run['pairs'] for run in own):,.0f}",
+    "the paper": _seen,
+    "here": _agrees,
+}
+COLUMNS = {
+    "default": ("correlation", "the paper", "here"),
+    "paper": ("correlation", "the paper", "here"),
+    "candidates": ("correlation", "pairs"),
+}
+"""What a group's table has besides."""
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+def _ranks(run: Run, split: str) -> list[int]:
+    return [int(rank) for rank in run[split].split()]
+
+
+def _mrr(run: Run, split: str) -> float:
+    return mean(1 / rank for rank in _ranks(run, split))
+
+
+def _hit(run: Run) -> float:
+    return mean(rank == 1 for rank in _ranks(run, "test"))
+
+
+def _reciprocal(runs: Sequence[Run]) -> dict[str, float]:
+    """The reciprocal rank of each test query, the mean over the seeds."""
+    each = zip(*(_ranks(run, "test") for run in runs), strict=True)
+    return {str(i): mean(1 / rank for rank in ranks) for i, ranks in enumerate(each)}
