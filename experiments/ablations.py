@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the reference")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--groups", default="default,paper", help=", ".join(GROUPS))
-    parser.add_argument("--only", default="", help="variants whose name holds this")
+    parser.add_argument("--only", default="", help="beside the reference, variants whose name holds this")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     base = yaml.safe_load(options.config.read_text()).get("distill", {}) if options.config else {}
@@ -145,20 +145,11 @@ def main() -> None:
     for group in options.groups.split(","):
         print(f"-- {group}: {GROUPS[group].about}", flush=True)
         for variant, changes in {"reference": {}, **GROUPS[group].variants}.items():
-            made = [
-                study.run(group, variant, changes, seed)
-                for seed in range(options.seeds if options.only in variant else 0)
-            ]
-            runs = [run for run in made if run is not None]
-            if not runs:
+            if variant != "reference" and options.only not in variant:
                 continue
-            cells = []
-            for split in SPLITS:
-                each = [figures(run[split]) for run in runs]
-                cells += [split, *(f"{m} {np.mean([f[m] for f in each]):.3f}" for m in ("hit@1", "MRR"))]
-            seconds = np.mean([run["seconds"] for run in runs])
-            correlation = np.mean([run["correlation"] for run in runs])
-            print(f"{variant:50s} {' '.join(cells)}   correlation {correlation:.2f}   {seconds:.0f} s", flush=True)
+            made = [study.run(group, variant, changes, seed) for seed in range(options.seeds)]
+            if runs := [run for run in made if run is not None]:
+                print(_line(variant, runs), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""The experiments that train on a frozen model: what they write down, and that nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rabtriever import Reranker
+from toy_data import SHORT, toy_dataset
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+
+
+def run(script: str, *arguments: object, cwd: Path, fails: bool = False) -> str:
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, check=not fails, capture_output=True, text=True, cwd=cwd)
+    assert (done.returncode != 0) == fails
+    return done.stderr if fails else done.stdout
+
+
+@pytest.fixture
+def place(tiny_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A teacher and a dataset, and a store of their own."""
+    monkeypatch.setenv("RABTRIEVER_CACHE", str(tmp_path / "cache"))
+    toy_dataset().save(tmp_path / "toy")
+    Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32").save_pretrained(tmp_path / "teacher")
+    (tmp_path / "settings.yaml").write_text("distill: {candidates: 'random:2', epochs: 3, dev_queries: 6}\n")
+    return tmp_path
+
+
+def ablate(place: Path, *more: str, fails: bool = False) -> str:
+    fixed = ["teacher", "toy", "--config", "settings.yaml", "--seeds", "2", "-o", "results/ablations-toy.json"]
+    return run("ablations.py", *fixed, *more, cwd=place, fails=fails)
+
+
+def test_ablations_are_written_down_made_once_and_reported(place: Path) -> None:
+    ablate(place, "--groups", "default", "--only", "no KL")
+    file = place / "results" / "ablations-toy.json"
+    first = json.loads(file.read_text())
+    made = [(run["variant"], run["seed"]) for run in first["runs"]]
+    assert made == [("reference", 0), ("reference", 1), ("no KL", 0), ("no KL", 1)]
+    reference, _, without, _ = first["runs"]
+    assert (reference["config"]["kl_weight"], without["config"]["kl_weight"]) == (1.0, 0.0)
+    assert {**without["config"], "kl_weight": 1.0} == reference["config"]
+    assert reference["config"]["epochs"] == 3
+    assert reference["teacher_passes"] > 0 == without["teacher_passes"]  # the teacher is asked once
+    assert all(1 <= int(rank) <= 6 for rank in reference["test"].split())
+    assert len(reference["test"].split()) == first["queries"]["test"] == 6
+
+    printed = ablate(place, "--groups", "default,paper", "--only", "no mult")
+    again = json.loads(file.read_text())
+    assert again["runs"][:4] == first["runs"]  # to the second in which they were made
+    assert [run["variant"] for run in again["runs"][4:]] == ["no multiplication"] * 2 + ["reference"] * 2 + [
+        "no multiplication"
+    ] * 2
+    assert "the paper's loss" in printed
+    flat = {run["test"] for run in again["runs"] if run["variant"] == "no multiplication"}
+    assert flat == {"6 6 6 6 6 6"}  # every document alike, and ties count against the student
+
+    run("report.py", "--results", place / "results", "-o", place / "results.md", cwd=place)
+    report = (place / "results.md").read_text()
+    row = next(line for line in report.splitlines() if line.startswith("| no multiplication"))
+    assert "| 0.167 ± 0.000 |" in row
+    assert "worse (9.6 for 67.3)" in row
+
+    refused = ablate(place, "--set", "epochs=4", fails=True)
+    assert "is about another settings" in refused
+    assert json.loads(file.read_text()) == again
+
+
+def test_taps_read_other_layers_and_are_reported(place: Path) -> None:
+    layers = place / "taps.py"  # a model of two layers has no twelfth
+    text = (FOLDER / "taps.py").read_text().replace("LAYERS = (6, 12, 18, 24)", "LAYERS = (1,)")
+    layers.write_text(text.replace("(12, 18, 24)", "(1,)").replace("18 mean", "1 mean"))
+    output = place / "results" / "taps-toy.json"
+    run(str(layers), "teacher", "toy", "-o", output, "--seeds", "2", "--epochs", "2", cwd=place)
+    runs: list[dict[str, Any]] = json.loads(output.read_text())["runs"]
+    variants = list(dict.fromkeys(run["variant"] for run in runs))
+    assert variants[0] == "reference"
+    assert len(runs) == 2 * len(variants)
+    ranks = [[int(rank) for rank in run["dev"].split()] for run in runs]
+    assert all(1 <= rank <= 6 for row in ranks for rank in row)
+    assert len({run["dev"] for run in runs}) > 1  # what is read makes a difference
+    run("report.py", "--results", place / "results", "-o", place / "results.md", cwd=place)
+    assert "| query: layer 1, mean | 2 |" in (place / "results.md").read_text()
+
+
+def test_the_classifier_learns_its_letters(tiny_folder: Callable[..., Path], place: Path) -> None:
+    base = tiny_folder("llama")
+    settings = ["--base", base, "--batch", "4", "--freeze-layers", "0", "--learning-rate", "1e-2", "--epochs", "12"]
+    fixed = ["toy", "-o", "results/classifier.json", "--evaluations", "2"]
+    run("classifier.py", *fixed, *settings, cwd=place)
+    training = json.loads((place / "results" / "classifier-training.json").read_text())
+    assert training["loss"][-1] < 1.0 < 1.79 < training["loss"][0] + 0.3  # ln 6 at the start
+    learnt = json.loads((place / "results" / "classifier.json").read_text())["systems"]["classifier"]
+    assert learnt["R@1"] > 0.5
+    run("classifier.py", *fixed[:1], "-o", "both.json", *settings, "--queries", "0", "--join", fixed[2], cwd=place)
+    both = json.loads((place / "both.json").read_text())["systems"]
+    assert list(both) == ["classifier", "untrained-classifier"]
+    assert both["classifier"] == learnt
+    assert both["untrained-classifier"]["R@1"] < learnt["R@1"]
