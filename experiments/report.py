@@ -26,6 +26,8 @@ PAPER = {
 
 NAMES = {
     "student": "**student** (folded)",
+    "hybrid": "student and BM25, fused",
+    "rerank": "student, then teacher",
     "teacher": "teacher",
     "untrained": "untrained teacher",
     "bm25": "BM25",

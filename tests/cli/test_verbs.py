@@ -280,12 +280,22 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     saved = tmp_path / "report.json"
     ran = cli(
         "evaluate", model, place / "skills", "--limit", "4", "--teacher-limit", "2", "-o", saved, "--json",
-        "--systems", f"student,teacher,untrained,untrained:{place / 'base'},bm25",
+        "--systems", f"student,hybrid,rerank,teacher,untrained,untrained:{place / 'base'},bm25",
     )  # fmt: skip
     assert ran.code == 0
     assert ran.json["queries"] == 4
     systems = ran.json["systems"]
-    assert list(systems) == ["student", "teacher", "untrained", f"untrained:{place / 'base'}", "bm25"]
+    assert list(systems) == [
+        "student",
+        "hybrid",
+        "rerank",
+        "teacher",
+        "untrained",
+        f"untrained:{place / 'base'}",
+        "bm25",
+    ]
+    assert systems["rerank"]["MRR@10"] == systems["teacher"]["MRR@10"]  # of fewer documents than it may read
+    assert systems["rerank"]["description"] == "teacher on the student's best 20"
     assert set(systems["student"]) >= {"R@1", "R@3", "R@5", "MRR@10", "nDCG@10", "ms_per_query"}
     assert systems["teacher"]["queries"] == 2
     assert systems["untrained"]["MRR@10"] == systems[f"untrained:{place / 'base'}"]["MRR@10"]
@@ -293,7 +303,7 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     again = cli(
         "evaluate", model, place / "skills", "--limit", "4", "--systems", "student,bm25", "--join", saved, "--json"
     )
-    assert list(again.json["systems"]) == ["student", "bm25", "teacher", "untrained", f"untrained:{place / 'base'}"]
+    assert list(again.json["systems"]) == ["student", "bm25", "hybrid", "rerank", "teacher", *untrained]
     assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
     assert again.json["retention"] == ran.json["retention"]
     mine = Path(shutil.copytree(model, tmp_path / "my-model"))

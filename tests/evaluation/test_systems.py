@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from rabtriever.data import Document, Query
 from rabtriever.errors import InputError
-from rabtriever.evaluation import Bm25System, DenseSystem, Preparable, StudentSystem, System, TeacherSystem
+from rabtriever.evaluation import (
+    Bm25System,
+    DenseSystem,
+    HybridSystem,
+    Preparable,
+    StudentSystem,
+    System,
+    TeacherSystem,
+)
 
 CORPUS = {
     "d1": Document("d1", "find a sponge to wipe the spill"),
@@ -46,7 +54,16 @@ class CommonWords:
         return np.array([len(set(q.split()) & set(d.split())) for q, d in pairs], dtype=np.float32)
 
 
-@pytest.mark.parametrize("system", [Bm25System(), StudentSystem(Letters()), TeacherSystem(CommonWords())])
+@pytest.mark.parametrize(
+    "system",
+    [
+        Bm25System(),
+        StudentSystem(Letters()),
+        TeacherSystem(CommonWords()),
+        HybridSystem(StudentSystem(Letters())),
+        TeacherSystem(CommonWords(), candidates=2, first=StudentSystem(Letters())),
+    ],
+)
 def test_protocols(system: System) -> None:
     assert isinstance(system, System)
     assert isinstance(system, Preparable)
@@ -131,3 +148,53 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded as a sentence-transformers model") as caught:
         DenseSystem(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+class Fixed:
+    """Ranks everything in a given order."""
+
+    def __init__(self, *order: str) -> None:
+        self.name, self.order = " ".join(order), order
+
+    def rank(self, queries: Sequence[Query], corpus: object, k: int) -> dict[str, dict[str, float]]:
+        return {query.id: {id_: -float(place) for place, id_ in enumerate(self.order[:k])} for query in queries}
+
+
+def best_first(system: System, k: int = 10) -> list[str]:
+    scores = system.rank([Query("q", "the cat")], CORPUS, k)["q"]
+    return sorted(scores, key=lambda id_: -scores[id_])
+
+
+def test_hybrid_ranks_as_the_sums_of_reciprocal_ranks() -> None:
+    # d2: 1/61 + 1/62, d1: 1/62 + 1/63, d3: 1/63 + 1/61
+    assert best_first(HybridSystem(Fixed("d2", "d1", "d3"), Fixed("d3", "d2", "d1"))) == ["d2", "d3", "d1"]
+    assert best_first(HybridSystem(Fixed("d2", "d1"), Fixed("d3")), k=2) == ["d2", "d3"]  # equal: the first one's
+    assert best_first(HybridSystem(Fixed("d1", "d2", "d3"), Fixed("d3", "d2", "d1"), depth=1), k=1) == ["d1"]
+
+
+def test_the_teacher_reads_what_a_faster_system_found() -> None:
+    teacher = CommonWords()
+    system = TeacherSystem(teacher, candidates=2, first=Fixed("d3", "d2", "d1"))
+    assert system.name == "teacher on the d3 d2 d1's best 2"
+    assert best_first(system) == ["d2", "d3"]
+    assert [document for _, document in teacher.pairs] == [CORPUS["d3"].content, CORPUS["d2"].content]
+
+
+def test_systems_that_share_a_student_encode_the_corpus_once() -> None:
+    letters = Letters()
+    student = StudentSystem(letters)
+    for system in (student, HybridSystem(student), TeacherSystem(CommonWords(), candidates=1, first=student)):
+        system.prepare(CORPUS)
+        system.rank([Query("q", "the cat")], CORPUS, 2)
+    assert len(letters.encoded) == len(CORPUS)
+
+
+def test_answers_are_kept_only_where_all_parts_are_known() -> None:
+    known, other = CommonWords(), Letters()
+    known.fingerprint = "0f"  # type: ignore[attr-defined]
+    assert TeacherSystem(CommonWords()).identity == ""
+    assert "0f" in TeacherSystem(known).identity
+    assert TeacherSystem(known, candidates=2).identity != TeacherSystem(known, candidates=3).identity
+    assert TeacherSystem(known, candidates=2, first=StudentSystem(other)).identity == ""
+    other.fingerprint = "1e"  # type: ignore[attr-defined]
+    assert "1e" in TeacherSystem(known, candidates=2, first=StudentSystem(other)).identity

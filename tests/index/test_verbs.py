@@ -12,8 +12,8 @@ import pytest
 from index.doubles import HashingStudent, brute_force, numbered
 from rabtriever.data import Document
 from rabtriever.errors import DataError, InputError
+from rabtriever.fusion import fuse
 from rabtriever.index import Counts, Index, Passages
-from rabtriever.index.hybrid import fuse
 from rabtriever.index.locks import exclusive
 from rabtriever.index.passages import cut
 

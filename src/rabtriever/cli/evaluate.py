@@ -12,14 +12,21 @@ from rabtriever.cli.options import DatasetName, Json, load_dataset
 from rabtriever.cli.output import session, table
 
 if TYPE_CHECKING:
-    from rabtriever.evaluation import Report, System
+    from rabtriever.evaluation import Report, StudentSystem, System
     from rabtriever.reranker import Reranker
     from rabtriever.retriever import Retriever
 
 __all__ = ["build_systems", "evaluate", "report_text"]
 
-_KINDS = "student, teacher, untrained, untrained:BASE, bm25, dense:PATH_OR_HUB_ID"
-_TAKES_PATH = {"student": (False,), "teacher": (False,), "untrained": (False, True), "bm25": (False,), "dense": (True,)}
+_KINDS = "student, hybrid, rerank, teacher, untrained, untrained:BASE, bm25, dense:PATH_OR_HUB_ID"
+_TAKES_PATH = {
+    **dict.fromkeys(("student", "hybrid", "rerank", "teacher", "bm25"), (False,)),
+    "untrained": (False, True),
+    "dense": (True,),
+}
+_RERANKED = 20
+"""Of the student's best so many are read by ``rerank`` unless ``--candidates`` says otherwise."""
+
 _MANY_PAIRS = 20_000
 """Teacher passes beyond which it is worth saying how to have fewer: about twenty minutes on two cores."""
 
@@ -37,7 +44,10 @@ def evaluate(
         int | None, typer.Option(metavar="N", min=1, help="The teacher answers only N of them.")
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The teacher reads only BM25's best N documents for each.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="The teacher reads only BM25's (rerank: the student's) best N documents."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw and of the significance tests.")] = 0,
     output: Annotated[
@@ -133,11 +143,15 @@ def build_systems(model: str, wanted: str | None, candidates: int | None = None)
     """
     models = _Models(model)
     names = _names(wanted) if wanted is not None else [*models.parts, "bm25"]
-    from rabtriever.evaluation import Bm25System, DenseSystem, StudentSystem, TeacherSystem
+    from rabtriever.evaluation import Bm25System, DenseSystem, HybridSystem, TeacherSystem
 
     def load(kind: str, path: str) -> System:
         if kind == "student":
-            return StudentSystem(models.student)
+            return models.student_system
+        if kind == "hybrid":
+            return HybridSystem(models.student_system)
+        if kind == "rerank":
+            return TeacherSystem(models.teacher, candidates=candidates or _RERANKED, first=models.student_system)
         if kind == "teacher":
             return TeacherSystem(models.teacher, candidates=candidates)
         if kind == "untrained":
@@ -188,6 +202,13 @@ class _Models:
         from rabtriever.retriever import Retriever
 
         return Retriever.from_pretrained(self.name)
+
+    @cached_property
+    def student_system(self) -> StudentSystem:
+        """One for all systems that it is a part of, so that the corpus is encoded once."""
+        from rabtriever.evaluation import StudentSystem
+
+        return StudentSystem(self.student)
 
     @cached_property
     def teacher(self) -> Reranker:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rabtriever.evaluation.hybrid import HybridSystem
     from rabtriever.evaluation.measures import MEASURES
     from rabtriever.evaluation.report import Report, SystemResult
     from rabtriever.evaluation.runner import evaluate
@@ -33,6 +34,7 @@ __all__ = [
     "Bm25System",
     "DenseSystem",
     "Difference",
+    "HybridSystem",
     "Preparable",
     "Report",
     "StudentSystem",
@@ -51,6 +53,7 @@ _LAZY = {
     "Bm25System": "systems",
     "DenseSystem": "systems",
     "Difference": "significance",
+    "HybridSystem": "hybrid",
     "Preparable": "systems",
     "Report": "report",
     "StudentSystem": "systems",

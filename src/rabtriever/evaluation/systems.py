@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that ranks documents for queries. A protocol, and the four systems that come with it.
+"""What can be evaluated: anything that ranks documents for queries. A protocol, and the systems that come with it.
 
 A system of your own needs no base class, only a ``name`` and a ``rank`` method (and ``prepare``, if it reads the corpus
 once beforehand).
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from rabtriever.bm25 import Bm25
 from rabtriever.data.records import Document, Query
 from rabtriever.errors import InputError
-from rabtriever.evaluation.ranking import top_k
+from rabtriever.evaluation.ranking import ranked, top_k
 from rabtriever.progress import Progress, default
 
 __all__ = [
@@ -102,13 +102,16 @@ class Bm25System:
     """
 
     name = "BM25 (bm25s, English stop words)"
+    identity = name
 
     def __init__(self) -> None:
         self._corpus: Corpus | None = None
         self._index: Bm25 | None = None
 
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
-        """Index the corpus."""
+        """Index the corpus, unless that is done."""
+        if corpus is self._corpus:
+            return
         self._index = Bm25([document.content for document in corpus.values()])
         self._corpus = corpus
         self._ids = list(corpus)
@@ -131,8 +134,15 @@ class _EncoderSystem:
         self._corpus: Corpus | None = None
         self._vectors: Any = None
 
+    @property
+    def identity(self) -> str:
+        """What tells its answers from another's; empty for an encoder without a fingerprint."""
+        return str(getattr(self._encoder, "fingerprint", ""))
+
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
-        """Encode the corpus."""
+        """Encode the corpus, unless that is done."""
+        if corpus is self._corpus:
+            return
         texts = [document.content for document in corpus.values()]
         parts = []
         with (progress or default()).task(f"{self.name}: encoding", total=len(texts), unit="documents") as task:
@@ -202,12 +212,13 @@ class DenseSystem(_EncoderSystem):
 
 
 class TeacherSystem:
-    """The teacher: reads every document together with every query.
+    """The teacher: reads every document together with every query, or the best that a faster system has found.
 
     Args:
         reranker: The teacher, a :class:`rabtriever.Reranker`.
         name: What the report calls it.
-        candidates: Read only BM25's best so many documents for each query; the name says so. All when left out.
+        candidates: Read only so many documents for each query; the name says so. All when left out.
+        first: Chooses these documents; BM25 when left out.
 
     Raises:
         InputError: ``candidates`` is below 1.
@@ -218,32 +229,42 @@ class TeacherSystem:
 
     pairwise: ClassVar[bool] = True
 
-    def __init__(self, reranker: PairScorer, name: str = "teacher", candidates: int | None = None) -> None:
+    def __init__(
+        self,
+        reranker: PairScorer,
+        name: str = "teacher",
+        candidates: int | None = None,
+        first: System | None = None,
+    ) -> None:
         if candidates is not None and candidates < 1:
             raise InputError(f"the number of candidates must be at least 1, found {candidates}")
-        self.name = name if candidates is None else f"{name} on BM25's best {candidates}"
+        chooser = "BM25" if first is None else f"the {first.name}"
+        self.name = name if candidates is None else f"{name} on {chooser}'s best {candidates}"
         self._reranker = reranker
         self._candidates = candidates
-        self._bm25 = Bm25System()
+        self._first = first or Bm25System()
 
     @property
     def identity(self) -> str:
-        """Model, number format and choice of documents; empty for a reranker without a fingerprint."""
-        fingerprint = getattr(self._reranker, "fingerprint", "")
+        """Model, number format and choice of documents; empty where a part of it has no fingerprint."""
+        model = getattr(self._reranker, "fingerprint", "")
+        chooser = "" if self._candidates is None else getattr(self._first, "identity", "")
+        if not model or not (chooser or self._candidates is None):
+            return ""
         dtype = getattr(getattr(self._reranker, "backbone", None), "dtype", "")
-        return f"{self.name} {fingerprint} {dtype}" if fingerprint else ""
+        return f"{self.name} {model} {dtype} {chooser}"
 
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
-        """Index the corpus, if BM25 chooses the candidates."""
-        if self._candidates is not None:
-            self._bm25.prepare(corpus)
+        """Let the system that chooses the candidates read the corpus, if there is one."""
+        if self._candidates is not None and isinstance(self._first, Preparable):
+            self._first.prepare(corpus, progress)
 
     def rank(self, queries: Sequence[Query], corpus: Corpus, k: int) -> Scores:
         """Score the best ``k`` documents for each query."""
         chosen = {query.id: list(corpus) for query in queries}
         if self._candidates is not None:
-            first = self._bm25.rank(queries, corpus, self._candidates)
-            chosen = {query: list(scores) for query, scores in first.items()}
+            first = self._first.rank(queries, corpus, self._candidates)
+            chosen = {query.id: ranked(first[query.id], query.id)[: self._candidates] for query in queries}
         pairs = [(query.text, corpus[document].content) for query in queries for document in chosen[query.id]]
         scores = np.asarray(self._reranker.score_pairs(pairs), dtype=np.float64)
         ranking: Scores = {}

@@ -1,9 +1,9 @@
-"""BM25 over the store's texts, and the fusion of two rankings by the reciprocals of their ranks."""
+"""BM25 over the store's texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,30 +13,7 @@ from rabtriever.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Lexical", "fuse"]
-
-_RANK_OFFSET = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): the first few ranks count for nearly the same."""
-
-Item = TypeVar("Item")
-
-
-def fuse(rankings: Sequence[Sequence[Item]], scores: Mapping[Item, float]) -> list[Item]:
-    """Everything that some ranking holds, by the sum of ``1 / (60 + rank)`` over the rankings that hold it.
-
-    Args:
-        rankings: Rankings, best first.
-        scores: Order items of equal sums, the largest first.
-
-    Example:
-        >>> fuse([["a", "b"], ["c", "b"]], {"a": 1.0, "b": 0.0, "c": 2.0})
-        ['b', 'c', 'a']
-    """
-    sums: dict[Item, float] = {}
-    for ranking in rankings:
-        for rank, item in enumerate(ranking, start=1):
-            sums[item] = sums.get(item, 0.0) + 1.0 / (_RANK_OFFSET + rank)
-    return sorted(sums, key=lambda item: (-sums[item], -scores[item]))
+__all__ = ["Lexical"]
 
 
 class Lexical:

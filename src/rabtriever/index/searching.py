@@ -10,8 +10,8 @@ import numpy as np
 
 from rabtriever.data.lines import show
 from rabtriever.errors import DataError, InputError
+from rabtriever.fusion import fuse
 from rabtriever.index.filter import Filter
-from rabtriever.index.hybrid import fuse
 from rabtriever.index.protocol import Encoder, Teacher, checked_vectors
 from rabtriever.index.records import Hit, check_share, sigmoid, whole_number
 from rabtriever.index.scan import best_of, top_k
