@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from closeness import assert_same
 from rabtriever.backbone import Backbone
-from rabtriever.batches import token_batches
+from rabtriever.batches import common_start, token_batches
 from rabtriever.errors import InputError
 from rabtriever.numerics import choose_dtype
 from tiny_models import FAMILIES, WINDOW, tiny_tokenizer
@@ -101,6 +102,43 @@ def test_a_kept_prefix_gives_what_reading_both_parts_gives(
     assert_same(torch.stack([prefix.last for prefix in prefixes]), one_by_one(backbone, documents))
 
 
+def test_what_many_sequences_start_with_is_read_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = sequences((WINDOW + 4,), 3)[0]
+    rows = [opening + own for own in sequences((1, 2, 5, 9, 30, 2, 1, 17, 3), 4)]
+    alone = torch.cat([backbone.last_states([row]) for row in rows])
+    read: list[int] = []
+    pad = backbone.pad
+
+    def counted(ids: list[list[int]], *side: str) -> dict[str, Tensor]:
+        read.append(sum(map(len, ids)))
+        return pad(ids, *side)
+
+    monkeypatch.setattr(backbone, "pad", counted)
+    assert_same(backbone.last_states(rows), alone)
+    assert sum(read) == sum(map(len, rows)) - len(opening) * (len(rows) - 1)
+    kept = backbone.prefixes(rows)
+    assert_same(torch.stack([prefix.last for prefix in kept]), alone)
+    for row, prefix in zip(rows, kept, strict=True):
+        assert prefix.length == len(row)
+        assert_same(prefix.states, backbone.prefixes([row])[0].states)
+        assert prefix.states.untyped_storage().nbytes() == prefix.states.nbytes
+
+
+@pytest.mark.parametrize(
+    ("ids", "common"),
+    [
+        ([[1, 2, 3, 4, 5, 6, 7, 8, n] for n in range(8)], 8),
+        ([[1, 2, 3, 4, 5, 6, 7, 8, n] for n in range(7)], 0),  # of too few sequences
+        ([[1, 2, 3, 4, 5, 6, 7, n, 8] for n in range(8)], 0),  # of too few tokens
+        ([[1, 2, 3, 4, 5, 6, 7, 8]] + [[1, 2, 3, 4, 5, 6, 7, 8, n] for n in range(8)], 0),  # one would have none left
+        ([[1] * 12] * 9, 11),
+        ([], 0),
+    ],
+)
+def test_common_start(ids: list[list[int]], common: int) -> None:
+    assert common_start(ids) == common
+
+
 def test_a_prefix_is_not_used_up(backbone: Backbone) -> None:
     [document], queries = sequences((WINDOW + 1,), 1), sequences((3, 8), 2)
     prefix = backbone.prefixes([document])[0]
@@ -177,11 +215,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         Backbone.load(tmp_path)
 
 
-def test_a_recurrent_model_is_refused_for_prefixes(tiny_backbone: Load) -> None:
-    """No keys and values per token, no prefix to keep: said in words, not found out by wrong scores."""
-    import transformers
-
+@pytest.fixture
+def recurrent(tiny_backbone: Load) -> Backbone:
     config = transformers.MambaConfig(vocab_size=380, hidden_size=16, num_hidden_layers=2, state_size=4)
-    model = transformers.MambaForCausalLM(config)
+    return Backbone(transformers.MambaForCausalLM(config).eval(), tiny_backbone("llama").tokenizer)
+
+
+def test_a_recurrent_model_is_refused_for_prefixes(recurrent: Backbone) -> None:
+    """No keys and values per token, no prefix to keep: said in words, not found out by wrong scores."""
     with pytest.raises(InputError, match="keys and values"):
-        Backbone(model, tiny_backbone("llama").tokenizer).prefixes([[5, 6, 7]])
+        recurrent.prefixes([[5, 6, 7]])
+
+
+def test_a_recurrent_model_reads_texts_that_start_alike(recurrent: Backbone) -> None:
+    rows = [[5] * 20 + own for own in sequences((2,) * 9, 4)]
+    assert_same(recurrent.last_states(rows), torch.cat([recurrent.last_states([row]) for row in rows]))

@@ -9,7 +9,6 @@ States leave this module as float32 on the CPU, whatever the model computes in, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,38 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from rabtriever.batches import token_batches
+from rabtriever.batches import common_start, token_batches
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
 from rabtriever.numerics import DType, choose_dtype
+from rabtriever.prefix import Prefix, side_by_side
 
 __all__ = ["Backbone", "Prefix"]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Padded tokens a forward pass: on a CPU what its caches hold (a tenth faster than 8,192), on a GPU what fills it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """A document, read: its keys and values in every layer, and its last hidden state ``e_D``.
-
-    Attributes:
-        states: ``(layers, 2, heads, L_D, d_head)``, keys before values.
-        last: ``e_D``, ``(d,)`` float32.
-    """
-
-    states: Tensor
-    last: Tensor
-
-    @property
-    def length(self) -> int:
-        """``L_D`` in tokens."""
-        return self.states.shape[3]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held, in bytes."""
-        return self.states.nbytes + self.last.nbytes
 
 
 class Backbone:
@@ -159,11 +136,16 @@ class Backbone:
     def last_states(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states at the last position of each sequence: ``(n, d)`` float32, in the order given.
 
+        What many sequences start with, such as a chat template's opening, is read once.
+
         Args:
             ids: Sequences of at least one token.
         """
         out = torch.empty(len(ids), self.hidden_size)
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        if (start := common_start(ids)) and (prefix := self._start(ids[0][:start])):
+            out[order] = self.last_states_after([prefix] * len(ids), [ids[row][start:] for row in order])
+            return out
         for batch in token_batches([len(ids[row]) for row in order], self.batch_tokens):
             rows = [order[i] for i in batch]
             inputs = self.pad([ids[row] for row in rows])
@@ -202,18 +184,16 @@ class Backbone:
             InputError: If the architecture keeps no keys and values for each token.
         """
         out: dict[int, Prefix] = {}
+        start = common_start(ids)
+        prefix = self.prefixes([ids[0][:start]])[0] if start else None
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        for batch in token_batches([len(ids[row]) for row in order], self.batch_tokens):
+        for batch in token_batches([len(ids[row]) - start for row in order], self.batch_tokens):
             rows = [order[i] for i in batch]
-            inputs = self.pad([ids[row] for row in rows])
-            cache = DynamicCache()
-            mask = None if bool(inputs["attention_mask"].all()) else inputs.pop("attention_mask")
-            inputs["attention_mask"] = mask  # type: ignore[assignment]
-            hidden = self.blocks(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
+            hidden, cache = self._read([ids[row][start:] for row in rows], [prefix] * len(rows) if prefix else None)
             states = self._stack(cache)
             for place, row in enumerate(rows):
                 length = len(ids[row])
-                last = hidden[place, length - 1].float().cpu()
+                last = hidden[place, length - start - 1].float().cpu()
                 out[row] = Prefix(states[:, :, place, :, :length].clone(), last)
         return [out[row] for row in range(len(ids))]
 
@@ -247,26 +227,32 @@ class Backbone:
             yield run
 
     def _continue(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Tensor:
-        lengths = torch.tensor([prefix.length for prefix in prefixes], device=self.device)
-        longest = max(prefix.length for prefix in prefixes)
-        layers, pair, heads, _, size = prefixes[0].states.shape
-        states = prefixes[0].states.new_zeros(layers, pair, len(prefixes), heads, longest, size)
-        for row, prefix in enumerate(prefixes):
-            states[:, :, row, :, : prefix.length] = prefix.states
-        cache = DynamicCache([(layer[0], layer[1]) for layer in states])
-        inputs = self.pad(ids)
-        before = torch.arange(longest, device=self.device)[None] < lengths[:, None]
-        mask = torch.cat([before.long(), inputs["attention_mask"]], dim=1)
-        hidden = self.blocks(
-            input_ids=inputs["input_ids"],
-            attention_mask=mask,
-            position_ids=inputs["position_ids"] + lengths[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        last = inputs["attention_mask"].sum(1) - 1
+        hidden, _ = self._read(ids, prefixes)
+        last = torch.tensor([len(sequence) - 1 for sequence in ids], device=self.device)
         picked: Tensor = hidden[torch.arange(len(ids), device=self.device), last].float().cpu()
         return picked
+
+    def _read(self, ids: Sequence[Sequence[int]], prefixes: Sequence[Prefix] | None) -> tuple[Tensor, DynamicCache]:
+        """All hidden states of sequences, each behind its prefix, and the keys and values of both."""
+        inputs = self.pad(ids)
+        if prefixes is None:
+            cache = DynamicCache()
+            if bool(inputs["attention_mask"].all()):
+                del inputs["attention_mask"]
+        else:
+            lengths = torch.tensor([prefix.length for prefix in prefixes], device=self.device)
+            cache = DynamicCache([(layer[0], layer[1]) for layer in side_by_side(prefixes)])
+            before = torch.arange(int(lengths.max()), device=self.device)[None] < lengths[:, None]
+            inputs["attention_mask"] = torch.cat([before.long(), inputs["attention_mask"]], dim=1)
+            inputs["position_ids"] = inputs["position_ids"] + lengths[:, None]
+        return self.blocks(**inputs, past_key_values=cache, use_cache=True).last_hidden_state, cache
+
+    def _start(self, ids: Sequence[int]) -> Prefix | None:
+        """What sequences have in common, read; None where the architecture keeps no keys and values for each token."""
+        try:
+            return self.prefixes([ids])[0]
+        except InputError:
+            return None
 
     def _stack(self, cache: DynamicCache) -> Tensor:
         pairs: list[tuple[Any, Any]] = [

@@ -1,10 +1,13 @@
-"""Which texts to compute together."""
+"""Which texts to compute together, and what of them to compute once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["token_batches"]
+__all__ = ["common_start", "token_batches"]
+
+_WORTH = 8
+"""So many tokens in common, of so many sequences, are worth a pass of their own."""
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -24,3 +27,20 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         longest = max(longest, length)
     if batch:
         yield batch
+
+
+def common_start(ids: Sequence[Sequence[int]]) -> int:
+    """How many tokens all sequences start with, where reading these once is worth the while; each keeps one at least.
+
+    Example:
+        >>> common_start([[1, 2, 3, 4, 5, 6, 7, 8, 9, n] for n in range(8)])
+        9
+        >>> common_start([[1, 2], [1, 3]])
+        0
+    """
+    if len(ids) < _WORTH:
+        return 0
+    first, last = min(ids, key=list), max(ids, key=list)  # what these two share, all between them share
+    most = min(map(len, ids)) - 1
+    count = next((i for i in range(most) if first[i] != last[i]), most)
+    return count if count >= _WORTH else 0

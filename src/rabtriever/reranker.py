@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, Prefix
+from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
 from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
+from rabtriever.prefix import Prefix
 from rabtriever.progress import Progress, SilentProgress
 from rabtriever.prompt import Prompt, PromptConfig
 
