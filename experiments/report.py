@@ -32,6 +32,7 @@ NAMES = {
     "untrained": "untrained teacher",
     "bm25": "BM25",
     "dense": "bi-encoder, same backbone",
+    "linear-head": "reranker with a linear head",
     "classifier": "classifier that sees all documents",
     "untrained-classifier": "the same, untrained",
 }
