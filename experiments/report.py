@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ablation_report import ablations, taps
+from generation_report import generation
 
 from rabtriever.evaluation import paired_difference
 
@@ -162,6 +163,8 @@ def main() -> None:
         lines += ablations(json.loads(path.read_text()))
     for path in sorted(options.results.glob("taps-*.json")):
         lines += taps(json.loads(path.read_text()))
+    for path in sorted(options.results.glob("generation-*.json")):
+        lines += generation(json.loads(path.read_text()))
     times = options.results / "complexity.json"
     if times.exists():
         lines += complexity(json.loads(times.read_text()))

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from rabtriever import Reranker
+from rabtriever import Dataset, Reranker, Retriever
+from rabtriever.data import Document, Query
+from rabtriever.predictor import Predictor
 from toy_data import SHORT, toy_dataset
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -116,3 +118,23 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
     assert training["loss"][-1] < 1.0 < 1.79 < training["loss"][0] + 0.3  # ln 6 at the start
     report = json.loads((place / "results" / "head.json").read_text())
     assert report["systems"]["linear-head"]["R@1"] > 0.5
+
+
+def test_answers_are_compared_with_what_was_really_said(place: Path, tiny_folder: Callable[..., Path]) -> None:
+    teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
+    Retriever(teacher, Predictor(teacher.backbone.hidden_size)).save_pretrained(place / "student")
+    strategies = {name: Document(name, name) for name in ("question", "information")}
+    lines = ["Situation: wet hair", "Seeker: my hair is wet", "Supporter: how did it get wet?", "Seeker: the rain"]
+    queries = {f"test-0-{n}": Query(f"test-0-{n}", "\n".join(lines[:n])) for n in (2, 4)}
+    queries["test-1-2"] = Query("test-1-2", lines[0])  # of another dialogue: what follows is no reply to test-0-4
+    right = {"test-0-2": {"question": 1}, "test-0-4": {"information": 1}, "test-1-2": {"question": 1}}
+    Dataset("talk", strategies, queries, {"test": right}).save(place / "talk")
+    arguments = ["student", "talk", "--base", tiny_folder("llama"), "--tokens", "4"]
+    run("generation.py", *arguments, "-o", place / "results" / "generation-talk.json", cwd=place)
+    found = json.loads((place / "results" / "generation-talk.json").read_text())["per_query"]
+    assert {name: list(found[name]["chrf"]) for name in found} == {name: ["test-0-2"] for name in found}
+    assert found["none"]["strategy"] == {"test-0-2": None}
+    assert found["labelled"]["strategy"] == {"test-0-2": "question"}
+    assert all(-10 < found[name]["log_likelihood"]["test-0-2"] < 0 for name in found)
+    run("report.py", "--results", place / "results", "-o", place / "results.md", cwd=place)
+    assert "| the labelled strategy | " in (place / "results.md").read_text()
