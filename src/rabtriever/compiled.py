@@ -13,7 +13,7 @@ from rabtriever.artifacts import check_same
 from rabtriever.batches import token_batches
 from rabtriever.dual_encoder import DualEncoder, Route
 from rabtriever.errors import DataError, InputError
-from rabtriever.graph_folder import MARKER, PIPELINE, GraphConfig, open_graph
+from rabtriever.graph_folder import MARKER, PIPELINE, GraphConfig, open_graph, read_start
 from rabtriever.progress import Task
 from rabtriever.shipped import shipped_folder
 
@@ -66,6 +66,7 @@ class CompiledRetriever(DualEncoder):
         self.reranker = SourceTeacher(config, place, dtype)
         self._config = config
         self._run = open_graph(place, config.kind, dtype)
+        self._start = read_start(place)
         self.encode_query(["?"])  # a runtime makes its kernels in the first pass: now, not while somebody waits
 
     @property
@@ -80,13 +81,16 @@ class CompiledRetriever(DualEncoder):
 
     def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
         prompt = self.reranker.prompt
-        read = prompt.query_ids if route == "query" else prompt.document_ids
-        ids = [read(text) for text in texts]
+        ids = [prompt.query_ids(text) if route == "query" else prompt.document_ids(text) for text in texts]
+        begun = self._start.shape[2] if route == "document" else 0
+        if any(len(row) <= begun for row in ids):  # nothing would be left to read of an empty text
+            begun = 0
+        start = self._start[:, :, :begun]
         out = np.empty((len(ids), self.dimension), np.float32)
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        for batch in token_batches([len(ids[row]) for row in order], _BATCH_TOKENS):
+        for batch in token_batches([len(ids[row]) - begun for row in order], _BATCH_TOKENS):
             rows = [order[place] for place in batch]
-            out[rows] = self._run(route, *_pad([ids[row] for row in rows]))
+            out[rows] = self._run(route, *_pad([ids[row][begun:] for row in rows]), start)
             task.advance(len(rows))
         return out
 

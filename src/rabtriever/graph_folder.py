@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rabtriever.numerics import DType
 
-__all__ = ["GRAPH", "MARKER", "PIPELINE", "GraphConfig", "Run", "Runtime", "open_graph"]
+__all__ = ["GRAPH", "MARKER", "PIPELINE", "START", "GraphConfig", "Run", "Runtime", "open_graph", "read_start"]
 
 MARKER = "rabtriever_export.json"
 """The file at the top of every exported folder, by which a former export is told from a folder of something else."""
@@ -35,10 +35,14 @@ PIPELINE = "tokenizer.json"
 Runtime = Literal["onnx", "openvino"]
 GRAPH: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
 
-Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]"], "NDArray[np.float32]"]
-"""(``query`` or ``document``, ids ``(n, L)``, attention mask ``(n, L)``) -> vectors ``(n, k)``."""
+START = "document_start.safetensors"
+"""Keys and values of what every document begins with: read once, when the graph was made."""
 
-_FORMAT: Literal[2] = 2
+Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float32]"], "NDArray[np.float32]"]
+"""(``query`` or ``document``, ids ``(n, L)``, attention mask ``(n, L)``, keys and values of what comes before in every
+row ``(2 layers, heads, L', d_head)``) -> vectors ``(n, k)``."""
+
+_FORMAT: Literal[3] = 3
 
 
 class GraphConfig(BaseModel):
@@ -61,7 +65,7 @@ class GraphConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[2] = _FORMAT
+    format_version: Literal[3] = _FORMAT
     kind: Runtime
     source: str
     relative_source: str | None
@@ -107,6 +111,23 @@ class GraphConfig(BaseModel):
         return model_place(self.source, self.relative_source, folder) or self.source
 
 
+def read_start(folder: Path) -> NDArray[np.float32]:
+    """Keys and values of what every document begins with, ``(2 layers, heads, L', d_head)``.
+
+    Raises:
+        DataError: The file is missing or malformed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / START
+    try:
+        start: NDArray[np.float32] = load_file(path)["states"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise DataError(f"{path} does not load: {error}", hint="export the model again") from None
+    return start
+
+
 def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32") -> Run:
     """Load a graph.
 
@@ -144,8 +165,11 @@ def _onnx(path: Path, dtype: DType) -> Run:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(route: str, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.asarray(session.run([route], {"input_ids": ids, "attention_mask": mask})[0], np.float32)
+    def run(
+        route: str, ids: NDArray[np.int64], mask: NDArray[np.int64], start: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        inputs = {"input_ids": ids, "attention_mask": mask, "start": start}
+        return np.asarray(session.run([route], inputs)[0], np.float32)
 
     return run
 
@@ -168,8 +192,10 @@ def _openvino(path: Path, dtype: DType) -> Run:
     compiled = core.compile_model(str(path), "CPU", settings)
     lock = threading.Lock()  # a request is one thread's at a time, and one keeps both cores busy
 
-    def run(route: str, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        route: str, ids: NDArray[np.int64], mask: NDArray[np.int64], start: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         with lock:
-            return np.array(compiled({"input_ids": ids, "attention_mask": mask})[route], np.float32)
+            return np.array(compiled({"input_ids": ids, "attention_mask": mask, "start": start})[route], np.float32)
 
     return run

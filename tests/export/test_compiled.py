@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from rabtriever.cli import main
 from rabtriever.compiled import load_student
 from rabtriever.errors import DataError, InputError, MismatchError
 from rabtriever.export import export_graph
-from rabtriever.graph_folder import MARKER, PIPELINE
+from rabtriever.graph_folder import MARKER, PIPELINE, START
 from toy_data import NEEDS, TOOLS
 
 pytest.importorskip("openvino")
@@ -64,6 +65,35 @@ def test_it_gives_the_students_vectors(pair: tuple[Path, Path]) -> None:
     prompts = compiled.reranker.prompt, student.reranker.prompt
     assert [prompts[0].query_ids(text) for text in QUERIES] == [prompts[1].query_ids(text) for text in QUERIES]
     assert [prompts[0].document_ids(text) for text in DOCUMENTS] == [prompts[1].document_ids(t) for t in DOCUMENTS]
+
+
+def test_what_all_documents_begin_with_is_read_once(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    student, compiled = Retriever.from_pretrained(pair[0], dtype="float32"), load_student(pair[1], dtype="float32")
+    begun = len(student.reranker.prompt.parts.document_head)
+    assert begun > 0
+    run, seen = compiled._run, []
+
+    def counted(route: str, ids: Any, mask: Any, start: Any) -> Any:
+        seen.append((route, int(mask.sum()), start.shape[2]))
+        return run(route, ids, mask, start)
+
+    monkeypatch.setattr(compiled, "_run", counted)
+    tokens = sum(len(student.reranker.prompt.document_ids(tool)) for tool in TOOLS)
+    assert_same(compiled.encode_document(TOOLS), student.encode_document(TOOLS))
+    compiled.encode_query([NEEDS[0]])
+    documents, query = seen
+    assert documents == ("document", tokens - begun * len(TOOLS), begun)
+    assert query[2] == 0
+
+
+def test_a_damaged_start_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    out = copied(pair, tmp_path)
+    (out / START).write_bytes(b"no tensors")
+    with pytest.raises(DataError, match=f"{START} does not load"):
+        CompiledRetriever(out)
+    (out / START).unlink()
+    with pytest.raises(DataError, match=f"{START} does not load"):
+        CompiledRetriever(out)
 
 
 def test_by_default_it_computes_in_what_the_processor_multiplies(pair: tuple[Path, Path]) -> None:

@@ -84,7 +84,7 @@ def test_a_graph_that_disagrees_is_not_kept(
     width = student.dimension
 
     def wrong(folder: Path, runtime: Runtime) -> Run:
-        return lambda route, ids, mask: np.full((len(ids), width), 0.5, np.float32)
+        return lambda route, ids, mask, start: np.full((len(ids), width), 0.5, np.float32)
 
     monkeypatch.setattr(graph, "_trace", lambda *_: None)
     monkeypatch.setattr(graph, "open_graph", wrong)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rabtriever.compiled import SourceTeacher
@@ -31,9 +32,11 @@ from rabtriever.export.report import PROBES, ExportReport, difference, folder_by
 from rabtriever.export.tokenizer import text_pipeline
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
-from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, GraphConfig, Run, Runtime, open_graph
+from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, START, GraphConfig, Run, Runtime, open_graph
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rabtriever.export.report import Probe
     from rabtriever.export.tokenizer import TowerTokenizer
     from rabtriever.retriever import Retriever
@@ -84,17 +87,17 @@ def export_graph(model: str | Path, output: str | Path, runtime: Runtime) -> Exp
         for route, tower in (("query", towers.query), ("document", towers.document)):
             (folder / route).mkdir()
             tower.with_truncation().save(folder / route)
-        _trace(student, folder / GRAPH[runtime], runtime)
+        start = _start(student, towers.prompt.parts.document_head)
+        save_file({"states": start}, folder / START)
+        _trace(student, folder / GRAPH[runtime], runtime, start)
         run = open_graph(folder, runtime)
-        differences = _compare(folder, towers, read_probes(student, towers), run)
+        differences = _compare(folder, towers, read_probes(student, towers), run, start.numpy())
         times = {
             "rabtriever": _milliseconds(lambda: student.encode_query([_TIMED])),
-            "export": _time(folder, towers, run),
+            "export": _time(folder, towers, run, start.numpy()),
         }
         config = _describe(student, model, output, runtime, towers, differences)
-        readme = graph_readme(
-            output.name, runtime, student.dimension, student.bias, config.prompts, differences, towers.notes()
-        )
+        readme = graph_readme(output.name, config, towers.notes(), start.shape)
         write_text(folder / "README.md", readme)
         write_text(folder / PIPELINE, json.dumps(text_pipeline(towers.prompt), ensure_ascii=False))
         write_json(folder / MARKER, config.model_dump(mode="json"))
@@ -146,7 +149,7 @@ def _dense(layers: list[tuple[Tensor, Tensor]]) -> nn.Sequential:
 
 def _whole(student: Retriever) -> Any:
     """Backbone, the state of each text's last token, and both towers' layers, as the exporters want it."""
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
     predictor, blocks = student.predictor, student.reranker.backbone.blocks
 
@@ -161,9 +164,17 @@ def _whole(student: Retriever) -> Any:
             self.query = _dense(query_layers(predictor, student.reranker.rows.direction))
             self.document = _dense(document_layers(predictor))
 
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-            inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-            states = self.blocks(**inputs, use_cache=False).last_hidden_state
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, start: Tensor) -> dict[str, Tensor]:
+            rows, before = input_ids.shape[0], start.shape[2]
+            kept = [layer.expand(rows, -1, -1, -1) for layer in start]
+            read = torch.ones(rows, before, dtype=attention_mask.dtype)
+            states = self.blocks(
+                input_ids=input_ids,
+                attention_mask=torch.cat([read, attention_mask], dim=1),
+                position_ids=(attention_mask.cumsum(1) - 1).clamp_min(0) + before,
+                past_key_values=DynamicCache(list(zip(kept[::2], kept[1::2], strict=True))),
+                use_cache=True,
+            ).last_hidden_state
             last = attention_mask.sum(1) - 1  # texts are padded on the right
             state = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
             # Not the state itself: an output that is nothing but another node's would lose its name.
@@ -172,13 +183,22 @@ def _whole(student: Retriever) -> Any:
     return Student().train(False)
 
 
-def _trace(student: Retriever, path: Path, runtime: Runtime) -> None:
+def _start(student: Retriever, ids: list[int]) -> Tensor:
+    """Keys and values of what every document begins with, ``(2 layers, heads, L', d_head)``; L' may be 0."""
+    states = student.reranker.backbone.prefixes([ids or [0]])[0].states
+    return states[:, :, :, : len(ids)].flatten(0, 1).float().contiguous()
+
+
+def _trace(student: Retriever, path: Path, runtime: Runtime, start: Tensor) -> None:
     from torch.export import Dim
 
     ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 0, 0]])
     mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
     axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
-    options: dict[str, Any] = {"dynamic": True, "dynamic_shapes": {"input_ids": axes, "attention_mask": axes}}
+    begun = start.new_zeros(start.shape[0], start.shape[1], 5, start.shape[3])
+    inputs = {"input_ids": ids, "attention_mask": mask, "start": begun}
+    shapes = {"input_ids": axes, "attention_mask": axes, "start": {2: Dim.DYNAMIC}}
+    options: dict[str, Any] = {"dynamic": True, "dynamic_shapes": shapes}
     exporter: Any
     config: Any
     if runtime == "onnx":
@@ -192,7 +212,7 @@ def _trace(student: Retriever, path: Path, runtime: Runtime) -> None:
 
         exporter, config = OpenVINOExporter(), OpenVINOConfig(**options)  # type: ignore[no-untyped-call]
     with _silence(), torch.no_grad():
-        exported = exporter.export(_whole(student), {"input_ids": ids, "attention_mask": mask}, config=config)
+        exported = exporter.export(_whole(student), inputs, config=config)
         exporter.save_program(exported.program, path)
 
 
@@ -227,24 +247,29 @@ def _read(folder: Path, route: str, tower: TowerTokenizer, texts: list[str]) -> 
     return np.array([row.ids for row in rows]), np.array([row.attention_mask for row in rows])
 
 
-def _compare(folder: Path, towers: Towers, expected: dict[str, Probe], run: Run) -> dict[str, float]:
-    """Each probe's ids, and its vector alone and in a batch."""
-    out = {}
+def _compare(
+    folder: Path, towers: Towers, expected: dict[str, Probe], run: Run, start: NDArray[np.float32]
+) -> dict[str, float]:
+    """Each probe's ids, and its vector alone and in a batch; a document's also behind what all of them begin with."""
+    out, nothing = {}, start[:, :, :0]
     for route, tower in (("query", towers.query), ("document", towers.document)):
         probe = expected[route]
         ids, mask = _read(folder, route, tower, probe.texts)
         for text, row, kept, wanted in zip(probe.texts, ids, mask, probe.ids, strict=True):
             same_ids(route, text, row[kept == 1].tolist(), wanted)
-        alone = [run(route, row[kept == 1][None], kept[kept == 1][None]) for row, kept in zip(ids, mask, strict=True)]
-        name = f"{route} vectors"
-        worst = [difference(name, found, probe.vectors) for found in (run(route, ids, mask), np.concatenate(alone))]
+        each = [(row[kept == 1][None], kept[kept == 1][None]) for row, kept in zip(ids, mask, strict=True)]
+        found = [run(route, ids, mask, nothing), np.concatenate([run(route, *one, nothing) for one in each])]
+        begun = start.shape[2]
+        if route == "document" and mask.sum(1).min() > begun:
+            found.append(run(route, ids[:, begun:], mask[:, begun:], start))
+        worst = [difference(f"{route} vectors", vectors, probe.vectors) for vectors in found]
         out["queries" if route == "query" else "documents"] = max(worst)
     return out
 
 
-def _time(folder: Path, towers: Towers, run: Run) -> float:
+def _time(folder: Path, towers: Towers, run: Run, start: NDArray[np.float32]) -> float:
     ids, mask = _read(folder, "query", towers.query, [_TIMED])
-    return _milliseconds(lambda: run("query", ids, mask))
+    return _milliseconds(lambda: run("query", ids, mask, start[:, :, :0]))
 
 
 def _milliseconds(call: Callable[[], object]) -> float:

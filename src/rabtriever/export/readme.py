@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import yaml
 
 from rabtriever.files import human_bytes
+
+if TYPE_CHECKING:
+    from rabtriever.graph_folder import GraphConfig
 
 __all__ = ["graph_readme", "student_readme", "teacher_readme"]
 
@@ -80,6 +84,7 @@ prompts = {prompts}
 tokenizers = {{side: Tokenizer.from_file(f"{name}/{{side}}/tokenizer.json") for side in ("query", "document")}}
 for tokenizer in tokenizers.values():
     tokenizer.encode_special_tokens = True  # what users write is text, even where it spells a control token
+start = np.zeros({start}, np.float32)  # keys and values of what was read before: nothing
 
 
 def encode(side, texts):
@@ -106,58 +111,48 @@ _RUNTIMES = {
         "runtime": "[ONNX Runtime](https://onnxruntime.ai)",
         "load": "import onnxruntime",
         "open": 'session = onnxruntime.InferenceSession("{name}/model.onnx")',
-        "run": 'session.run([side], {"input_ids": ids, "attention_mask": mask})[0]',
+        "run": 'session.run([side], {"input_ids": ids, "attention_mask": mask, "start": start})[0]',
     },
     "openvino": {
         "runtime": "[OpenVINO](https://docs.openvino.ai)",
         "load": "import openvino",
         "open": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
         'model = openvino.compile_model("{name}/openvino_model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
-        "run": 'np.array(model({"input_ids": ids, "attention_mask": mask})[side])',
+        "run": 'np.array(model({"input_ids": ids, "attention_mask": mask, "start": start})[side])',
     },
 }
 
 
-def graph_readme(
-    name: str,
-    runtime: str,
-    dimension: int,
-    bias: float,
-    prompts: Mapping[str, str],
-    differences: Mapping[str, float],
-    notes: Sequence[str],
-) -> str:
+def graph_readme(name: str, config: GraphConfig, notes: Sequence[str], start: Sequence[int]) -> str:
     """The README of a student that was exported as a graph.
 
     Args:
         name: The folder's name.
-        runtime: ``onnx`` or ``openvino``.
-        dimension: Width of the vectors.
-        bias: What turns inner products into log-odds.
-        prompts: What each side's tokenizer wants before every text.
-        differences: What the export measured about itself.
+        config: What the folder's marker holds.
         notes: What differs from the model.
+        start: The shape of the keys and values of what every document begins with.
 
     Example:
-        >>> "onnxruntime" in graph_readme("m", "onnx", 8, 0.0, {"query": "", "document": ""}, {"queries": 1e-6}, [])
+        >>> "onnxruntime" in graph_readme("m", config, [], (4, 1, 5, 8))     # doctest: +SKIP
         True
     """
-    words = _RUNTIMES[runtime]
-    code = f" + {bias!r}  # log-odds" if bias else "  # log-odds"
-    said = "The inner product is the log-odds" + (f" less the head's bias, {bias!r}." if bias else ".")
+    words = _RUNTIMES[config.kind]
+    code = f" + {config.bias!r}  # log-odds" if config.bias else "  # log-odds"
+    said = "The inner product is the log-odds" + (f" less the head's bias, {config.bias!r}." if config.bias else ".")
     body = _GRAPH.format(
         name=name,
         runtime=words["runtime"],
         load=words["load"],
         open=words["open"].format(name=name),
         run=words["run"],
-        prompts=ascii(dict(prompts)),
-        dimension=dimension,
-        size=human_bytes(4 * dimension),
+        prompts=ascii(dict(config.prompts)),
+        start=(*start[:2], 0, *start[3:]),
+        dimension=config.dimension,
+        size=human_bytes(4 * config.dimension),
         bias=said,
         bias_code=code,
     )
-    return "\n".join([_front("sentence-similarity", runtime), body, _fidelity(differences, notes)])
+    return "\n".join([_front("sentence-similarity", config.kind), body, _fidelity(config.differences, notes)])
 
 
 def student_readme(
