@@ -105,16 +105,16 @@ class CompiledPrompt:
     """
 
     def __init__(self, parts: PromptParts, hash: str, tokenizer: Tokenizer) -> None:
-        self.hash = hash
-        self._parts, self._tokenizer = parts, tokenizer
+        self.hash, self.parts = hash, parts
+        self._tokenizer = tokenizer
 
     def document_ids(self, text: str) -> list[int]:
         """Ids of the document part, ``(L_D,)``."""
-        return self._parts.document_ids(text, self._text_ids)
+        return self.parts.document_ids(text, self._text_ids)
 
     def query_ids(self, text: str) -> list[int]:
         """Ids of the query part, ``(L_Q,)``."""
-        return self._parts.query_ids(text, self._text_ids)
+        return self.parts.query_ids(text, self._text_ids)
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -140,6 +140,10 @@ class SourceTeacher:
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Log-odds of (query, document) pairs, ``(n,)``."""
         return self._teacher.score_pairs(pairs)
+
+    def rank(self, query: str, documents: Sequence[str], k: int | None = None) -> list[tuple[int, float]]:
+        """Positions of the ``k`` best documents with their log-odds, best first; ties keep the order given."""
+        return self._teacher.rank(query, documents, k)
 
     @cached_property
     def _teacher(self) -> Reranker:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rabtriever.compiled import CompiledRetriever, load_student
+from rabtriever.dual_encoder import DualEncoder
 from rabtriever.errors import InputError
 from rabtriever.index.records import whole_number
 from rabtriever.integrations import missing_package
-from rabtriever.retriever import Retriever
 
 try:
     from haystack import Document, component, default_to_dict
 except ModuleNotFoundError as error:
     raise missing_package("haystack-ai", "haystack", "haystack") from error
+
+if TYPE_CHECKING:
+    from rabtriever.retriever import Retriever
 
 __all__ = ["RabtrieverDocumentEmbedder", "RabtrieverRanker", "RabtrieverTextEmbedder"]
 
@@ -26,9 +30,9 @@ __all__ = ["RabtrieverDocumentEmbedder", "RabtrieverRanker", "RabtrieverTextEmbe
 class _Component:
     """What the components share: a model's name, and the model once it is needed."""
 
-    def __init__(self, model: str | Path | Retriever) -> None:
-        self._student = model if isinstance(model, Retriever) else None
-        self.model = model.path if isinstance(model, Retriever) else str(model)
+    def __init__(self, model: str | Path | Retriever | CompiledRetriever) -> None:
+        self._student = model if isinstance(model, DualEncoder) else None
+        self.model = model.path if isinstance(model, DualEncoder) else str(model)
 
     def to_dict(self) -> dict[str, Any]:
         """The component as a dictionary, as pipelines are written to YAML; the model by its name.
@@ -44,9 +48,9 @@ class _Component:
         """Load the model, unless it is loaded; Haystack calls this before a pipeline runs."""
         self._loaded()
 
-    def _loaded(self) -> Retriever:
+    def _loaded(self) -> Retriever | CompiledRetriever:
         if self._student is None:
-            self._student = Retriever.from_pretrained(str(self.model))
+            self._student = load_student(str(self.model))
         return self._student
 
 
@@ -55,7 +59,7 @@ class RabtrieverTextEmbedder(_Component):
     """The folded vector of a query, for document stores that rank by **inner product** (``dot_product``).
 
     Args:
-        model: A trained model, by what :meth:`rabtriever.Retriever.from_pretrained` takes, or loaded.
+        model: A trained model or its export, by folder, name or hub id, or loaded.
 
     Raises:
         InputError: When the model is first needed, if nothing loadable is there.
@@ -77,7 +81,7 @@ class RabtrieverDocumentEmbedder(_Component):
     """Vectors of documents; a document's content is what the model reads.
 
     Args:
-        model: A trained model, by what :meth:`rabtriever.Retriever.from_pretrained` takes, or loaded.
+        model: A trained model or its export, by folder, name or hub id, or loaded.
 
     Raises:
         InputError: When the model is first needed, if nothing loadable is there.
@@ -100,7 +104,7 @@ class RabtrieverRanker(_Component):
     """Orders documents anew: a student's teacher reads each one together with the query.
 
     Args:
-        model: A trained model, by what :meth:`rabtriever.Retriever.from_pretrained` takes, or loaded.
+        model: A trained model or its export, by folder, name or hub id, or loaded.
         top_k: How many documents to keep; all when left out.
 
     Raises:
@@ -111,7 +115,7 @@ class RabtrieverRanker(_Component):
         >>> ranker.run(query="I spilled my coke", documents=documents)["documents"]     # doctest: +SKIP
     """
 
-    def __init__(self, model: str | Path | Retriever, top_k: int | None = None) -> None:
+    def __init__(self, model: str | Path | Retriever | CompiledRetriever, top_k: int | None = None) -> None:
         _Component.__init__(self, model)  # the decorator makes a new class, which super() does not know
         self.top_k = None if top_k is None else whole_number("top_k", top_k)
 

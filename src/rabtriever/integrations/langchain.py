@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rabtriever.dual_encoder import DualEncoder
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
 from rabtriever.integrations import missing_package
 from rabtriever.reranker import Reranker
-from rabtriever.retriever import Retriever
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
@@ -29,7 +29,7 @@ class RabtrieverEmbeddings(Embeddings):
     Stores that rank by cosine, such as ``InMemoryVectorStore``, rank otherwise than the student does.
 
     Args:
-        student: The model.
+        student: The model, or its export (:class:`rabtriever.CompiledRetriever`).
 
     Example:
         >>> embeddings = RabtrieverEmbeddings(Retriever.from_pretrained("my-model"))     # doctest: +SKIP
@@ -37,7 +37,7 @@ class RabtrieverEmbeddings(Embeddings):
         576
     """
 
-    def __init__(self, student: Retriever) -> None:
+    def __init__(self, student: DualEncoder) -> None:
         self.student = student
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rabtriever.compiled import CompiledRetriever
 from rabtriever.errors import InputError
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
 from rabtriever.integrations import missing_package
 from rabtriever.reranker import Reranker
-from rabtriever.retriever import Retriever
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -21,6 +21,9 @@ try:
 except ModuleNotFoundError as error:
     raise missing_package("llama-index-core", "llama_index", "llama-index") from error
 
+if TYPE_CHECKING:
+    from rabtriever.retriever import Retriever
+
 __all__ = ["RabtrieverEmbedding", "RabtrieverRerank", "RabtrieverRetriever"]
 
 
@@ -30,7 +33,7 @@ class RabtrieverEmbedding(BaseEmbedding):
     Stores that rank by cosine, such as ``SimpleVectorStore``, rank otherwise than the student does.
 
     Args:
-        student: The model.
+        student: The model, or its export (:class:`rabtriever.CompiledRetriever`).
         embed_batch_size: Texts that LlamaIndex hands over at once.
 
     Example:
@@ -39,9 +42,9 @@ class RabtrieverEmbedding(BaseEmbedding):
         576
     """
 
-    _student: Retriever = PrivateAttr()
+    _student: Any = PrivateAttr()
 
-    def __init__(self, student: Retriever, *, embed_batch_size: int = 64) -> None:
+    def __init__(self, student: Retriever | CompiledRetriever, *, embed_batch_size: int = 64) -> None:
         super().__init__(model_name=student.path or "rabtriever", embed_batch_size=embed_batch_size)
         self._student = student
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rabtriever.compiled import CompiledRetriever, is_compiled
+from rabtriever.dual_encoder import DualEncoder
 from rabtriever.errors import InputError
 from rabtriever.integrations import missing_package
-from rabtriever.retriever import Retriever
 
 try:
     from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.utils.data import DataLoader
 
+    from rabtriever.retriever import Retriever
+
 __all__ = ["RabtrieverEncoder"]
 
 
@@ -31,7 +34,8 @@ class RabtrieverEncoder:
     """A student with the interface of an mteb encoder; give it to ``mteb.evaluate``.
 
     Args:
-        model_name: A trained model, by what :meth:`rabtriever.Retriever.from_pretrained` takes, or loaded.
+        model_name: A trained model or its export, by folder, name or hub id, or loaded.
+        device: A torch device, for a trained model.
         revision: Recorded in mteb's results.
         name: What mteb calls the model, as ``organisation/model``.
 
@@ -46,23 +50,19 @@ class RabtrieverEncoder:
 
     def __init__(
         self,
-        model_name: str | Retriever,
+        model_name: str | Retriever | CompiledRetriever,
         revision: str | None = None,
         *,
         name: str = "rabtriever/student",
         device: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(model_name, Retriever):
-            self.student = model_name
-        else:
-            self.student = Retriever.from_pretrained(model_name, device=device or "auto")
-        prompt = self.student.reranker.prompt.config
+        self.student = _student(model_name, device)
         known: dict[str, Any] = {
             "name": name,
             "revision": revision or self.student.fingerprint[:12],
             "embed_dim": self.student.dimension,
-            "max_tokens": prompt.max_document_tokens,
+            "max_tokens": self.student.reranker.prompt.parts.max_document_tokens,
             "similarity_fn_name": ScoringFunction.DOT_PRODUCT,
             "framework": ["PyTorch"],
             "use_instructions": True,
@@ -100,3 +100,13 @@ class RabtrieverEncoder:
     def similarity_pairwise(self, embeddings1: Array, embeddings2: Array) -> torch.Tensor:
         """Inner products of the vectors in the same place, ``(n,)``."""
         return torch.as_tensor(pairwise_dot_score(embeddings1, embeddings2))
+
+
+def _student(model: str | Retriever | CompiledRetriever, device: str | None) -> Retriever | CompiledRetriever:
+    if isinstance(model, DualEncoder):
+        return model
+    if is_compiled(model):
+        return CompiledRetriever(model)
+    from rabtriever.retriever import Retriever
+
+    return Retriever.from_pretrained(model, device=device or "auto")
