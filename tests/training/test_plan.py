@@ -76,6 +76,27 @@ def test_apart_each_text_of_a_step_stands_once_with_all_that_is_right() -> None:
             assert row == [ids[document] in relevant for document in apart.documents]  # also what others brought
 
 
+def test_further_queries_are_read_apart_each_with_a_right_document() -> None:
+    few = {"max_queries": 8, "queries_per_step": 2, "candidates": "random:1", "apart_weight": 1.0, "apart_queries": 6}
+    p = plan(TeacherConfig.model_validate(few))
+    queries = {query.text: query.id for query in p.dataset.split("train")}
+    seen = set()
+    for number in range(p.steps_per_epoch):
+        own = list(dict.fromkeys(pair.query for pair in p.step(number)))
+        apart = p.apart(number)
+        assert apart.queries[: len(own)] == own
+        assert len(set(apart.queries)) == len(own) + 6
+        assert all(any(row) for row in apart.right)
+        for text, row in zip(apart.queries, apart.right, strict=True):
+            right = {p.dataset.corpus[i].content for i in p.dataset.relevant("train", queries[text])}
+            assert row == [document in right for document in apart.documents]
+        assert (p.apart(number).queries, p.apart(number).documents) == (apart.queries, apart.documents)
+        seen |= set(apart.queries[len(own) :])
+    assert len(seen) > 6  # another draw each step
+    with pytest.raises(ValueError, match="apart_queries are read for apart_weight"):
+        TeacherConfig(apart_queries=2)
+
+
 def test_random_documents_change_from_epoch_to_epoch() -> None:
     p = plan(ALL.model_copy(update={"candidates": "random:1"}))
     wrong = [

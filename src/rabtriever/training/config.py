@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rabtriever.predictor import PredictorConfig
 from rabtriever.prompt import PromptConfig
@@ -59,6 +59,9 @@ class TeacherConfig(_Config):
         description="Weight of a contrastive term on queries and documents read apart, as the student reads them; "
         "0 trains the teacher alone.",
     )
+    apart_queries: int = Field(
+        0, ge=0, description="Further queries a step, each with a right document, that are read apart only."
+    )
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
@@ -80,6 +83,12 @@ class TeacherConfig(_Config):
     patience: int = Field(2, ge=1, description="Evaluations without a better dev MRR before training stops.")
     dev_queries: int = Field(32, ge=1, description="Dev queries, drawn by seed, in each evaluation.")
     dev_candidates: int = Field(16, ge=2, description="Documents per dev query: the right ones and random others.")
+
+    @model_validator(mode="after")
+    def _apart_queries_need_their_term(self) -> TeacherConfig:
+        if self.apart_queries and not self.apart_weight:
+            raise ValueError("apart_queries are read for apart_weight, which is 0; set it above 0 or leave them out")
+        return self
 
     @field_validator("candidates")
     @classmethod

@@ -61,7 +61,7 @@ class Plan:
     ) -> None:
         self.dataset = dataset
         self.queries = {query.id: query for query in queries}
-        self.size = config.queries_per_step
+        self.size, self.further = config.queries_per_step, config.apart_queries
         self.seed = seed
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
@@ -85,15 +85,34 @@ class Plan:
         return pairs
 
     def apart(self, number: int) -> Apart:
-        """The texts of one step's pairs: every query against every document of the step."""
+        """The texts of one step's pairs and of ``apart_queries`` further queries, every query against every document.
+
+        Of a further query one right document is read; those that others brought count as right too, where they are.
+        """
         drawn = self._drawn(number)
-        right = [self.dataset.relevant("train", query_id) for query_id, _ in drawn]
-        documents = sorted({i for (_, wrong), own in zip(drawn, right, strict=True) for i in (*own, *wrong)})
+        ids = {i for query_id, wrong in drawn for i in (*self._right(query_id), *wrong)}
+        queries = [self.queries[query_id].text for query_id, _ in drawn]
+        right = [self._right(query_id) for query_id, _ in drawn]
+        rng = np.random.default_rng([self.seed, number, 1])
+        for query in self._further({query_id for query_id, _ in drawn}, rng):
+            queries.append(query.text)
+            right.append(self._right(query.id))
+            ids.add(str(rng.choice(sorted(right[-1]))))
+        documents = sorted(ids)
         return Apart(
-            [self.queries[query_id].text for query_id, _ in drawn],
+            queries,
             [self.dataset.corpus[i].content for i in documents],
             [[i in own for i in documents] for own in right],
         )
+
+    def _further(self, taken: set[str], rng: np.random.Generator) -> list[Query]:
+        if not self.further:
+            return []
+        others = [query for query in self.dataset.split("train") if query.id not in taken]
+        return [others[i] for i in rng.permutation(len(others))[: self.further]]
+
+    def _right(self, query_id: str) -> set[str]:
+        return set(self.dataset.relevant("train", query_id))
 
     def _drawn(self, number: int) -> list[tuple[str, list[str]]]:
         epoch, place = divmod(number, self.steps_per_epoch)
