@@ -124,6 +124,24 @@ def test_what_many_sequences_start_with_is_read_once(backbone: Backbone, monkeyp
         assert prefix.states.untyped_storage().nbytes() == prefix.states.nbytes
 
 
+def test_what_sequences_start_with_is_read_once_with_all_its_gradients(backbone: Backbone) -> None:
+    opening = sequences((WINDOW + 4,), 3)[0]
+    rows = [opening + own for own in sequences((1, 2, 5, 9, 30, 2, 1, 17, 3), 4)]
+    weight = torch.randn(len(rows), backbone.hidden_size, generator=torch.Generator().manual_seed(0))
+    trained = next(backbone.layers[0].parameters())
+    found = []
+    for forward in (lambda: backbone.forward_alike(rows), lambda: backbone.forward_last(**backbone.pad(rows))):
+        backbone.model.zero_grad()
+        states = forward()
+        (states * weight).sum().backward()
+        assert trained.grad is not None
+        found.append((states.detach(), trained.grad.clone()))
+    assert_same(found[0][0], found[1][0])
+    assert_same(found[0][1], found[1][1])
+    few = rows[:3]  # too few to be worth it
+    assert_same(backbone.forward_alike(few).detach(), found[0][0][:3])
+
+
 @pytest.mark.parametrize(
     ("ids", "common"),
     [

@@ -176,6 +176,20 @@ class Backbone:
         picked: Tensor = hidden[torch.arange(len(last), device=last.device), last]
         return picked
 
+    def forward_alike(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """The state at each sequence's last token, ``(n, d)``, with gradients where they are on.
+
+        What all of them start with is read once, and its gradients are those of all of them.
+        """
+        start = common_start(ids)
+        if not start:
+            return self.forward_last(**self.pad(ids))
+        _, first = self._read([ids[0][:start]])
+        # Layer by layer: the gradient of a slice of one large tensor would be as large as that tensor.
+        shape = (len(ids), -1, -1, -1)
+        cache = DynamicCache([(keys.expand(shape), values.expand(shape)) for keys, values in self._pairs(first)])
+        return self._last([row[start:] for row in ids], cache, torch.full((len(ids),), start, device=self.device))
+
     @torch.inference_mode()
     def prefixes(self, ids: Sequence[Sequence[int]]) -> list[Prefix]:
         """Read documents: keys, values and ``e_D`` of each, in the order given.
@@ -189,8 +203,9 @@ class Backbone:
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
         for batch in token_batches([len(ids[row]) - start for row in order], self.batch_tokens):
             rows = [order[i] for i in batch]
-            hidden, cache = self._read([ids[row][start:] for row in rows], [prefix] * len(rows) if prefix else None)
-            states = self._stack(cache)
+            before = self._behind([prefix] * len(rows)) if prefix else ()
+            hidden, cache = self._read([ids[row][start:] for row in rows], *before)
+            states = torch.stack([torch.stack(pair) for pair in self._pairs(cache)])
             for place, row in enumerate(rows):
                 length = len(ids[row])
                 last = hidden[place, length - start - 1].float().cpu()
@@ -206,7 +221,8 @@ class Backbone:
         out = torch.empty(len(ids), self.hidden_size)
         start = 0
         for rows in self._continuation_batches(prefixes, ids):
-            out[start : start + len(rows)] = self._continue([prefixes[r] for r in rows], [ids[r] for r in rows])
+            found = self._last([ids[r] for r in rows], *self._behind([prefixes[r] for r in rows]))
+            out[start : start + len(rows)] = found.float().cpu()
             start += len(rows)
         return out
 
@@ -226,25 +242,29 @@ class Backbone:
                 run.append(row)
             yield run
 
-    def _continue(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Tensor:
-        hidden, _ = self._read(ids, prefixes)
+    def _behind(self, prefixes: Sequence[Prefix]) -> tuple[DynamicCache, Tensor]:
+        """Prefixes in one batch: their keys and values, and their lengths."""
+        cache = DynamicCache([(layer[0], layer[1]) for layer in side_by_side(prefixes)])
+        return cache, torch.tensor([prefix.length for prefix in prefixes], device=self.device)
+
+    def _last(self, ids: Sequence[Sequence[int]], cache: DynamicCache, lengths: Tensor) -> Tensor:
+        hidden, _ = self._read(ids, cache, lengths)
         last = torch.tensor([len(sequence) - 1 for sequence in ids], device=self.device)
-        picked: Tensor = hidden[torch.arange(len(ids), device=self.device), last].float().cpu()
+        picked: Tensor = hidden[torch.arange(len(ids), device=self.device), last]
         return picked
 
-    def _read(self, ids: Sequence[Sequence[int]], prefixes: Sequence[Prefix] | None) -> tuple[Tensor, DynamicCache]:
-        """All hidden states of sequences, each behind its prefix, and the keys and values of both."""
+    def _read(
+        self, ids: Sequence[Sequence[int]], cache: DynamicCache | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, DynamicCache]:
+        """All hidden states of sequences, each behind what the cache holds of so many tokens, and the longer cache."""
         inputs = self.pad(ids)
-        if prefixes is None:
-            cache = DynamicCache()
-            if bool(inputs["attention_mask"].all()):
-                del inputs["attention_mask"]
-        else:
-            lengths = torch.tensor([prefix.length for prefix in prefixes], device=self.device)
-            cache = DynamicCache([(layer[0], layer[1]) for layer in side_by_side(prefixes)])
+        if lengths is not None:
             before = torch.arange(int(lengths.max()), device=self.device)[None] < lengths[:, None]
             inputs["attention_mask"] = torch.cat([before.long(), inputs["attention_mask"]], dim=1)
             inputs["position_ids"] = inputs["position_ids"] + lengths[:, None]
+        elif bool(inputs["attention_mask"].all()):
+            del inputs["attention_mask"]
+        cache = DynamicCache() if cache is None else cache
         return self.blocks(**inputs, past_key_values=cache, use_cache=True).last_hidden_state, cache
 
     def _start(self, ids: Sequence[int]) -> Prefix | None:
@@ -254,17 +274,16 @@ class Backbone:
         except InputError:
             return None
 
-    def _stack(self, cache: DynamicCache) -> Tensor:
-        pairs: list[tuple[Any, Any]] = [
-            (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers
-        ]
+    def _pairs(self, cache: DynamicCache) -> list[tuple[Any, Any]]:
+        """Keys and values, layer by layer."""
+        pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
         shapes = {None if tensor is None else tensor.shape for pair in pairs for tensor in pair}
         if None in shapes or len(shapes) != 1:
             raise InputError(
                 f"{type(self.model).__name__} does not keep the same keys and values in every layer",
                 hint="use a decoder with ordinary attention in all layers, such as Llama, Qwen, Gemma or GPT-2",
             )
-        return torch.stack([torch.stack(pair) for pair in pairs])
+        return pairs
 
     @property
     def _text_config(self) -> Any:

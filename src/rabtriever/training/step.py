@@ -96,8 +96,7 @@ def apart_loss(
         A scalar with a gradient.
     """
     e_q, e_d = (
-        torch.nn.functional.normalize(backbone.forward_last(**backbone.pad(ids)).float(), dim=1)
-        for ids in (queries, documents)
+        torch.nn.functional.normalize(backbone.forward_alike(ids).float(), dim=1) for ids in (queries, documents)
     )
     return label_cross_entropy(_SCALE * e_q @ e_d.T, right.to(e_q.device))
 
@@ -129,14 +128,14 @@ def answer_losses(
         Scalars with gradients.
     """
     for rows in _batches(ids, groups if config.ranking_weight else range(len(ids)), config.batch_tokens):
-        inputs = backbone.pad([ids[row] for row in rows])
-        logits = backbone.full_logits(backbone.forward_last(**inputs))
+        batch = [ids[row] for row in rows]
+        logits = backbone.full_logits(backbone.forward_alike(batch))
         labels = right[rows].to(logits.device)
         if reference is None:
             loss = answer_cross_entropy(logits, labels, *answers)
         else:
             with torch.no_grad():
-                before = reference.full_logits(reference.forward_last(**inputs))
+                before = reference.full_logits(reference.forward_alike(batch))
             loss = dpo_loss(logits[:, answers], before[:, answers], labels, beta=config.dpo_beta)
         loss = loss * (len(rows) / len(ids))
         if config.ranking_weight and bool(labels.any()):
