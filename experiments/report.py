@@ -17,7 +17,7 @@ from rabtriever.evaluation import paired_difference
 HERE = Path(__file__).parent
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
 
-DATASETS = ("esconv", "saycan", "alfred")
+DATASETS = ("esconv", "saycan", "alfred", "general")
 
 PAPER = {
     "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
@@ -39,6 +39,10 @@ NAMES = {
 }
 
 
+_SELECTED = "'s best "
+"""In the description of a system that reads only what another one has found."""
+
+
 def section(name: str, results: Path) -> list[str]:
     """One dataset: a table of systems, what the student keeps, and every difference with its interval."""
     main = json.loads((results / f"{name}.json").read_text())
@@ -51,15 +55,17 @@ def section(name: str, results: Path) -> list[str]:
     for system, figures in main["systems"].items():
         cells = [_figure(system, measure, figures, seeds) for measure in MEASURES]
         time = f"{figures['ms_per_query']:,.1f} | {figures['queries']:,} |"
-        lines.append(f"| {_named(system)} | {' | '.join(cells)} | {time}")
+        lines.append(f"| {_named(system, figures)} | {' | '.join(cells)} | {time}")
     if seeds:
         lines += ["", f"The student: mean and standard deviation of {len(seeds) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, seeds), "", *_paper(name)]
     return [*lines, "", *_differences(main, seeds), ""]
 
 
-def _named(system: str) -> str:
-    return NAMES[system.partition(":")[0]]
+def _named(system: str, figures: dict[str, Any]) -> str:
+    """In the report's words; those that read a part of the corpus tell which."""
+    described = str(figures["description"])
+    return described if _SELECTED in described else NAMES[system.partition(":")[0]]
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -77,7 +83,7 @@ def _figure(system: str, measure: str, figures: dict[str, Any], seeds: Sequence[
 def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
     """The student's share of its teacher's figures on the queries that both answered, by seed."""
     teacher = main["per_query"].get("teacher")
-    if teacher is None:
+    if teacher is None or _SELECTED in main["systems"]["teacher"]["description"]:
         return []
     parts = []
     for measure in ("R@1", "MRR@10"):
@@ -107,7 +113,9 @@ def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[
             averaged = {query: mean(student[query] for student in students) for query in students[0]}
             found = paired_difference(averaged, main["per_query"][system][measure], seed=main["seed"])
             figures = (f"{found.queries:,}", f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}")
-            lines.append(f"| {' | '.join((_named(system), measure, *figures, f'{found.p:.4f}'))} |")
+            lines.append(
+                f"| {' | '.join((_named(system, main['systems'][system]), measure, *figures, f'{found.p:.4f}'))} |"
+            )
     return lines
 
 

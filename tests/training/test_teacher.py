@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from closeness import assert_same
 from rabtriever import Reranker
@@ -27,7 +29,7 @@ from rabtriever.training.plan import Plan
 from rabtriever.training.step import Step, answer_losses, apart_loss, step_losses
 from rabtriever.training.teacher import dev_groups, dev_mrr
 from rabtriever.training.trained_weights import TrainedWeights
-from rabtriever.training.trainer import _patience_is_out, last_checkpoint
+from rabtriever.training.trainer import TeacherTrainer, _patience_is_out, last_checkpoint
 from tiny_models import FAMILIES
 from toy_data import SHORT, StopAt, toy_dataset
 
@@ -341,12 +343,21 @@ def test_whichever_evaluation_is_best_is_the_one_that_is_kept(
 
 def test_patience_ends_a_training_that_gets_no_better(new_teacher: NewTeacher, tmp_path: Path) -> None:
     config = FULL.model_copy(update={"epochs": 5, "learning_rate": 1e-9, "evaluations": 30, "patience": 2})
-    report = new_teacher().fit(DATA, config, tmp_path).training["teacher"]
+    step = TeacherTrainer.training_step
+
+    def slow(self: TeacherTrainer, *given: Any) -> Tensor:
+        time.sleep(0.4)
+        return step(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TeacherTrainer, "training_step", slow)
+        report = new_teacher().fit(DATA, config, tmp_path).training["teacher"]
     assert report["steps"] == 3
     assert report["best_step"] == 3  # no worse than the first, and it has learnt longer
     # Killed before the result was saved, and run again: it is over, not a step is added.
     again = new_teacher().fit(DATA, config, tmp_path).training["teacher"]
     assert {**again, "seconds": 0} == {**report, "seconds": 0}
+    assert again["seconds"] >= 1.2  # those of the first run
 
 
 @pytest.mark.parametrize(

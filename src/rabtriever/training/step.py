@@ -63,6 +63,11 @@ class Step:
         """Tokens of all pairs."""
         return sum(map(len, self.pairs))
 
+    @property
+    def apart_tokens(self) -> int:
+        """Tokens of all queries and documents read apart."""
+        return sum(map(len, (*self.queries, *self.documents)))
+
 
 def step_losses(
     backbone: Backbone, step: Step, answers: tuple[int, int], config: TeacherConfig, reference: Backbone | None

@@ -182,10 +182,11 @@ class TeacherTrainer(Trainer):
         reference = trained.reference
         self.reference = None if reference is None else Backbone(reference, teacher.backbone.tokenizer)
         self.counts = {"pairs": 0, "tokens": 0}
+        self.begin, self.before = time.perf_counter(), 0.0  # seconds of the runs that this one goes on from
 
     def run(self, resume: Path | None) -> dict[str, Any]:
         """Train to the end, or to the first interrupt."""
-        begin = time.perf_counter()
+        self.begin = time.perf_counter()
         if resume is not None:
             state = TrainerState.load_from_json(str(resume / _TRAINER_STATE))
             if _patience_is_out(state.log_history, self.config.patience):  # stopped early, then killed: no step is left
@@ -208,7 +209,7 @@ class TeacherTrainer(Trainer):
             "dev_mrr_by_step": mrrs,
             "final_loss": _recent_loss(self.state.log_history),
             **self.counts,
-            "seconds": round(time.perf_counter() - begin, 1),
+            "seconds": round(self.before + time.perf_counter() - self.begin, 1),
         }
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
@@ -221,7 +222,7 @@ class TeacherTrainer(Trainer):
                 self.accelerator.backward(loss)
                 total += loss.detach().cpu()
         self.counts["pairs"] += len(step.pairs)
-        self.counts["tokens"] += step.tokens
+        self.counts["tokens"] += step.tokens + (step.apart_tokens if self.config.apart_weight else 0)
         return total
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -261,12 +262,14 @@ class TeacherTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         path = Path(output_dir) / _STATE
-        save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), dict(self.counts))
+        so_far = {**self.counts, "seconds": self.before + time.perf_counter() - self.begin}
+        save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), so_far)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            path = Path(checkpoint) / _STATE
-            counts = load_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler())
+            state = Path(checkpoint) / _STATE
+            counts = load_state(state, self.trained.parameters, self._plain_optimizer(), self._scheduler())
+            self.before = float(counts.pop("seconds", 0.0))
             self.counts.update(counts)
             self.report.task.advance(self.state.global_step)
 
