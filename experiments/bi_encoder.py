@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
+from baselines import plain_base, trainer_settings
 from datasets import Dataset as Table
 from sentence_transformers import (
     SentenceTransformer,
@@ -31,18 +30,13 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
-from rabtriever.base_models import resolve_base
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 
 
 def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool) -> SentenceTransformer:
     """The backbone with an end token behind every text, whose state is the embedding."""
-    with TemporaryDirectory() as folder:  # without its chat template: else every text becomes a chat message
-        plain = Path(shutil.copytree(resolve_base(base), f"{folder}/base", ignore=shutil.ignore_patterns("chat_*")))
-        settings = json.loads((plain / "tokenizer_config.json").read_text())
-        settings.pop("chat_template", None)
-        (plain / "tokenizer_config.json").write_text(json.dumps(settings))
+    with plain_base(base) as plain:
         transformer = Transformer(str(plain), max_seq_length=max_tokens)
     tokenizer = transformer.tokenizer
     tokenizer.truncation_side = "left" if keep_end else "right"
@@ -113,32 +107,13 @@ def main() -> None:
         _tokens(model, side, table[column]) for side, column in (("query", "anchor"), ("document", "positive"))
     )
     steps = round(options.tokens / (length * options.batch))
-    every = max(1, steps // options.evaluations)
     print(f"{len(table)} pairs of {length:.0f} tokens, {steps} steps of {options.batch}", flush=True)
     evaluator = dev_evaluator(dataset, options.dev_queries)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(options.output / "runs"),
-        max_steps=steps,
-        per_device_train_batch_size=options.batch,
-        learning_rate=options.learning_rate,
-        warmup_steps=steps // 10,
-        lr_scheduler_type="cosine",
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
+        **trainer_settings(options, steps, "eval_dev_cosine_mrr@10"),
         prompts={"anchor": PROMPTS["query"], "positive": PROMPTS["document"]},
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=1,
-        save_only_model=True,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_dev_cosine_mrr@10",
-        logging_steps=max(1, every // 4),
-        report_to=[],
-        seed=options.seed,
-        disable_tqdm=True,
     )
     begin = time.perf_counter()
     loss = MultipleNegativesRankingLoss(model, scale=options.scale)

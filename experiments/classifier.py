@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from baselines import trainer_settings
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -150,35 +151,15 @@ def train(model: PreTrainedModel, prompt: Prompt, dataset: Dataset, options: arg
     rows = examples(dataset, prompt, "train", sample(dataset.split("train"), options.queries, options.seed))
     dev = examples(dataset, prompt, "dev", sample(dataset.split("dev"), options.dev_queries, options.seed))
     steps = round(options.epochs * len(rows) / options.batch)
-    every = max(1, steps // options.evaluations)
     print(f"{len(rows)} queries of {np.mean([len(row['ids']) for row in rows]):.0f} tokens, {steps} steps", flush=True)
     with TemporaryDirectory() as folder:
         trainer = LetterTrainer(
             model,
             TrainingArguments(
                 output_dir=folder,
-                max_steps=steps,
-                per_device_train_batch_size=options.batch,
-                learning_rate=options.learning_rate,
-                warmup_steps=steps // 10,
-                lr_scheduler_type="cosine",
-                bf16=True,
-                use_cpu=True,
-                eval_strategy="steps",
-                eval_steps=every,
-                save_strategy="steps",
-                save_steps=every,
-                save_total_limit=1,
-                save_only_model=True,
-                load_best_model_at_end=True,
-                metric_for_best_model="mrr",
-                greater_is_better=True,
+                **trainer_settings(options, steps, "mrr"),
                 label_names=["labels"],
                 remove_unused_columns=False,
-                logging_steps=20,
-                report_to=[],
-                seed=options.seed,
-                disable_tqdm=True,
             ),
             train_dataset=rows,
             eval_dataset=dev,

@@ -10,15 +10,13 @@ are those of our stage I; the best state by MRR on dev is kept. Needs the extras
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from baselines import plain_base, trainer_settings
 from datasets import Dataset as Table
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -27,7 +25,6 @@ from sentence_transformers.cross_encoder.losses import ListNetLoss
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
-from rabtriever.base_models import resolve_base
 from rabtriever.data import Query
 from rabtriever.data.dataset import sample
 from rabtriever.evaluation import TeacherSystem, evaluate, join_reports, load_report
@@ -62,13 +59,7 @@ class LinearHead:
 
 
 def build(base: str, max_tokens: int, freeze_layers: int) -> CrossEncoder:
-    with TemporaryDirectory() as folder:  # without its chat template, which would wrap every pair
-        plain = Path(shutil.copytree(resolve_base(base), f"{folder}/base", ignore=shutil.ignore_patterns("chat_*")))
-        # A named causal architecture would be asked for yes and no, not given a head.
-        for file, key in (("tokenizer_config.json", "chat_template"), ("config.json", "architectures")):
-            settings = json.loads((plain / file).read_text())
-            settings.pop(key, None)
-            (plain / file).write_text(json.dumps(settings))
+    with plain_base(base, headless=True) as plain:
         model = CrossEncoder(str(plain), num_labels=1, max_length=max_tokens)
     tokenizer, inner = model.tokenizer, model.model
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -103,31 +94,12 @@ def train(head: LinearHead, dataset: Dataset, options: argparse.Namespace) -> di
         {"query": row["query"], "positive": row["documents"][:1], "negative": row["documents"][1:]} for row in dev
     ]
     steps = round(options.epochs * len(rows) / options.batch)
-    every = max(1, steps // options.evaluations)
     begin = time.perf_counter()
     trainer = CrossEncoderTrainer(
         head.model,
         CrossEncoderTrainingArguments(
             output_dir=str(options.output / "runs"),
-            max_steps=steps,
-            per_device_train_batch_size=options.batch,
-            learning_rate=options.learning_rate,
-            warmup_steps=steps // 10,
-            lr_scheduler_type="cosine",
-            bf16=True,
-            use_cpu=True,
-            eval_strategy="steps",
-            eval_steps=every,
-            save_strategy="steps",
-            save_steps=every,
-            save_total_limit=1,
-            save_only_model=True,
-            load_best_model_at_end=True,
-            metric_for_best_model="eval_dev_mrr@10",
-            logging_steps=max(1, every // 8),
-            report_to=[],
-            seed=options.seed,
-            disable_tqdm=True,
+            **trainer_settings(options, steps, "eval_dev_mrr@10"),
         ),
         train_dataset=rows,
         loss=ListNetLoss(head.model),
