@@ -10,7 +10,7 @@ from ablation_variants import GROUPS
 
 from rabtriever.evaluation import Difference, paired_difference
 
-__all__ = ["ablations", "taps"]
+__all__ = ["ablations", "hit", "mrr", "taps"]
 
 PAPER = {
     "no multiplication": 9.6,
@@ -67,8 +67,8 @@ def _table(runs: Sequence[Run], *more: str) -> list[str]:
     for name in dict.fromkeys(run["variant"] for run in runs):
         own = [run for run in runs if run["variant"] == name]
         against = paired_difference(_reciprocal(own), _reciprocal(reference))
-        cells = [name, str(len(own)), f"{mean(_mrr(run, 'dev') for run in own):.3f}"]
-        cells += [_spread([_hit(run) for run in own]), _spread([_mrr(run, "test") for run in own])]
+        cells = [name, str(len(own)), f"{mean(mrr(run, 'dev') for run in own):.3f}"]
+        cells += [_spread([hit(run, "test") for run in own]), _spread([mrr(run, "test") for run in own])]
         cells += [f"{against.difference:+.3f} ({against.low:+.3f} to {against.high:+.3f})", f"{against.p:.4f}"]
         if name == "reference":
             cells[-2:] = ["", ""]
@@ -114,12 +114,14 @@ def _ranks(run: Run, split: str) -> list[int]:
     return [int(rank) for rank in run[split].split()]
 
 
-def _mrr(run: Run, split: str) -> float:
+def mrr(run: Run, split: str) -> float:
+    """MRR of one run on one split."""
     return mean(1 / rank for rank in _ranks(run, split))
 
 
-def _hit(run: Run) -> float:
-    return mean(rank == 1 for rank in _ranks(run, "test"))
+def hit(run: Run, split: str) -> float:
+    """The share of a split's queries for which one run has a right document first."""
+    return mean(rank == 1 for rank in _ranks(run, split))
 
 
 def _reciprocal(runs: Sequence[Run]) -> dict[str, float]:

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from ablation_report import hit, mrr
 from ablation_variants import GROUPS
 
 from rabtriever import Dataset, DistillConfig, Reranker
-from rabtriever.base_models import cache_dir
-from rabtriever.data.dataset import sample
 from rabtriever.files import write_json
 from rabtriever.predictor import Predictor
 from rabtriever.progress import SilentProgress, on_stderr
 from rabtriever.training.candidates import training_queries
+from rabtriever.training.distill import default_store, draw_labelled
 from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.predictor_loop import PredictorLoop
 from rabtriever.training.teacher_outputs import TeacherOutputs
@@ -42,7 +42,7 @@ class Study:
 
     def __init__(self, teacher: Reranker, dataset: Dataset, base: dict[str, Any], output: Path) -> None:
         self.teacher, self.dataset, self.base, self.output = teacher, dataset, base, output
-        self.outputs = TeacherOutputs(teacher, cache_dir() / "teacher-outputs", on_stderr())
+        self.outputs = TeacherOutputs(teacher, default_store(), on_stderr())
         self._pairs: dict[tuple[Any, ...], PairSet] = {}
         about = {"dataset": dataset.name, "data": dataset.fingerprint, "model": teacher.fingerprint, "settings": base}
         self.found: dict[str, Any] = {**about, "queries": {s: len(dataset.split(s)) for s in SPLITS}, "runs": []}
@@ -82,9 +82,7 @@ class Study:
         key = (config.candidates, config.max_queries, config.labelled_queries, seed if own else 0)
         if own or key not in self._pairs:
             queries = training_queries(self.dataset, "train", config.max_queries, 0)
-            taken = {query.id for query in queries}
-            others = [query for query in self.dataset.split("train") if query.id not in taken]
-            labelled = sample(others, config.labelled_queries, 0) if config.labelled_queries else []
+            labelled = draw_labelled(self.dataset, queries, config, 0)
             self._pairs[key] = PairSet(self.dataset, queries, self.outputs, config.candidates, key[-1], labelled)
         return self._pairs[key]
 
@@ -112,17 +110,11 @@ def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     return out
 
 
-def figures(ranks: str) -> dict[str, float]:
-    """Share of the queries with a right document first or among the first three, and MRR, from a run's ranks."""
-    found = np.array(ranks.split(), dtype=int)
-    return {"hit@1": float((found == 1).mean()), "hit@3": float((found <= 3).mean()), "MRR": float((1 / found).mean())}
-
-
 def _line(variant: str, runs: list[dict[str, Any]]) -> str:
     cells = []
     for split in SPLITS:
-        each = [figures(run[split]) for run in runs]
-        cells += [split, *(f"{name} {np.mean([f[name] for f in each]):.3f}" for name in ("hit@1", "MRR"))]
+        means = ((name, np.mean([of(run, split) for run in runs])) for name, of in (("hit@1", hit), ("MRR", mrr)))
+        cells += [split, *(f"{name} {mean:.3f}" for name, mean in means)]
     correlation, seconds = (np.mean([run[key] for run in runs]) for key in ("correlation", "seconds"))
     return f"{variant:50s} {' '.join(cells)}   correlation {correlation:.2f}   {seconds:.0f} s"
 

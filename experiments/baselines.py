@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from rabtriever.base_models import resolve_base
+from rabtriever.evaluation import Report, join_reports, load_report
 
-__all__ = ["plain_base", "trainer_settings"]
+__all__ = ["given", "plain_base", "save_report", "trainer_settings"]
 
 
 @contextmanager
@@ -65,3 +66,17 @@ def trainer_settings(options: argparse.Namespace, steps: int, best: str) -> dict
         "seed": options.seed,
         "disable_tqdm": True,
     }
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, but for where it lies: that says nothing about the result."""
+    return {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
+
+
+def save_report(report: Report, path: Path, earlier: Path | None) -> None:
+    """Save a report, behind the systems of an earlier one if there is one, and print its figures."""
+    for name, figures in report.to_dict()["systems"].items():
+        print(name, {key: round(value, 4) for key, value in figures.items() if "@" in key})
+    if earlier is not None:
+        report = join_reports(load_report(earlier), report)
+    report.save(path)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from baselines import trainer_settings
+from baselines import given, save_report, trainer_settings
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -36,7 +36,7 @@ from rabtriever import Dataset
 from rabtriever.base_models import resolve_base
 from rabtriever.data import Document, Query
 from rabtriever.data.dataset import sample
-from rabtriever.evaluation import evaluate, join_reports, load_report
+from rabtriever.evaluation import evaluate
 from rabtriever.files import write_json
 from rabtriever.progress import on_stderr
 
@@ -203,14 +203,10 @@ def main() -> None:
     system, name, begin = Classifier(model, prompt), "untrained-classifier", time.perf_counter()
     if options.queries != 0:
         training, name = train(model, prompt, dataset, options), "classifier"
-        settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
-        training |= {"settings": settings, "data": dataset.fingerprint, "seconds": time.perf_counter() - begin}
+        training |= {"settings": given(options), "data": dataset.fingerprint, "seconds": time.perf_counter() - begin}
         write_json(options.output.with_name(f"{options.output.stem}-training.json"), training)
     report = evaluate({name: system}, dataset, limit=options.limit, progress=on_stderr())
-    if options.join:
-        report = join_reports(load_report(options.join), report)
-    report.save(options.output)
-    print({key: round(value, 4) for key, value in report.to_dict()["systems"][name].items() if "@" in key})
+    save_report(report, options.output, options.join)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from baselines import plain_base, trainer_settings
+from baselines import given, plain_base, save_report, trainer_settings
 from datasets import Dataset as Table
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -27,7 +27,7 @@ from tokenizers.processors import TemplateProcessing
 from rabtriever import Dataset
 from rabtriever.data import Query
 from rabtriever.data.dataset import sample
-from rabtriever.evaluation import TeacherSystem, evaluate, join_reports, load_report
+from rabtriever.evaluation import TeacherSystem, evaluate
 from rabtriever.files import write_json
 from rabtriever.progress import on_stderr
 from rabtriever.training.candidates import draw, wrong_documents
@@ -108,7 +108,7 @@ def train(head: LinearHead, dataset: Dataset, options: argparse.Namespace) -> di
     trainer.train()
     history = trainer.state.log_history
     return {
-        "settings": {key: value for key, value in vars(options).items() if not isinstance(value, Path)},
+        "settings": given(options),
         "data": dataset.fingerprint,
         "steps": steps,
         "dev_mrr": [entry["eval_dev_mrr@10"] for entry in history if "eval_dev_mrr@10" in entry],
@@ -152,10 +152,7 @@ def main() -> None:
         write_json(done, training)
     system = TeacherSystem(head, "reranker with a linear head")
     report = evaluate({"linear-head": system}, dataset, teacher_limit=options.limit, progress=on_stderr())
-    if options.join:
-        report = join_reports(load_report(options.join), report)
-    report.save(options.report)
-    print({key: round(value, 4) for key, value in report.to_dict()["systems"]["linear-head"].items() if "@" in key})
+    save_report(report, options.report, options.join)
 
 
 if __name__ == "__main__":

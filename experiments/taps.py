@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ablation_report import mrr
 from torch import Tensor, nn
 
 from rabtriever import Dataset, Reranker
@@ -189,8 +190,8 @@ def main() -> None:
             found["runs"].append(run | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
             write_json(options.output, found)
         last = found["runs"][-options.seeds :]
-        mrr = {s: np.mean([np.mean([1 / int(r) for r in run[s].split()]) for run in last]) for s in ("dev", "test")}
-        print(f"{variant:50s} MRR dev {mrr['dev']:.3f} test {mrr['test']:.3f}", flush=True)
+        dev_mrr, test_mrr = (np.mean([mrr(run, split) for run in last]) for split in ("dev", "test"))
+        print(f"{variant:50s} MRR dev {dev_mrr:.3f} test {test_mrr:.3f}", flush=True)
 
 
 def _right(dataset: Dataset, split: str, queries: list[Query]) -> Tensor:

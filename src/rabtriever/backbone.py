@@ -25,7 +25,7 @@ from rabtriever.head import AnswerRows
 from rabtriever.numerics import DType, choose_dtype
 from rabtriever.prefix import Prefix, side_by_side
 
-__all__ = ["Backbone", "Prefix"]
+__all__ = ["Backbone"]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Padded tokens a forward pass: on a CPU what its caches hold (a tenth faster than 8,192), on a GPU what fills it."""

@@ -81,8 +81,8 @@ class CompiledRetriever(DualEncoder):
 
     def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
         prompt = self.reranker.prompt
-        ids = [prompt.query_ids(text) if route == "query" else prompt.document_ids(text) for text in texts]
-        begun = self._start.shape[2] if route == "document" else 0
+        read, begun = (prompt.query_ids, 0) if route == "query" else (prompt.document_ids, self._start.shape[2])
+        ids = [read(text) for text in texts]
         if any(len(row) <= begun for row in ids):  # nothing would be left to read of an empty text
             begun = 0
         start = self._start[:, :, :begun]
@@ -166,8 +166,13 @@ def is_compiled(name: str | Path) -> bool:
     return (Path(name).expanduser() / MARKER).is_file()
 
 
-def load_student(name: str | Path, *, dtype: DType = "auto") -> Retriever | CompiledRetriever:
+def load_student(name: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever | CompiledRetriever:
     """Load a student: a trained model by its folder, name or hub id, or what it was exported to.
+
+    Args:
+        name: Which.
+        dtype: What to compute in.
+        device: A torch device; an export computes on the CPU.
 
     Raises:
         InputError: If nothing loadable is there.
@@ -181,7 +186,7 @@ def load_student(name: str | Path, *, dtype: DType = "auto") -> Retriever | Comp
         return CompiledRetriever(name, dtype=dtype)
     from rabtriever.retriever import Retriever
 
-    return Retriever.from_pretrained(name, dtype=dtype)
+    return Retriever.from_pretrained(name, dtype=dtype, device=device)
 
 
 def _tokenizer(path: Path) -> Tokenizer:

@@ -85,7 +85,6 @@ def evaluate(
         pairs = answered * min(candidates or len(data.corpus), len(data.corpus))
         if pairs > _MANY_PAIRS and any(getattr(system, "pairwise", False) for system in chosen.values()):
             out.progress.say(f"a reranker reads {pairs:,} pairs (--teacher-limit and --candidates make them fewer)")
-        partial = None if output is None else output.with_name(f"{output.name}.partial")
         report = run(
             chosen,
             data,
@@ -94,15 +93,14 @@ def evaluate(
             teacher_limit=teacher_limit,
             seed=seed,
             progress=out.progress,
-            partial=partial,
+            partial=None if output is None else _partial(output),
         )
         for earlier in stored:
             report = join_reports(report, earlier)
         if output is not None:
             report.save(output)
+            _partial(output).unlink(missing_ok=True)
             out.progress.say(f"the report is in {output}")
-        if partial is not None:
-            partial.unlink(missing_ok=True)
         if card:
             from rabtriever.model_folder import note_results
 
@@ -111,10 +109,16 @@ def evaluate(
         out.emit(report.to_dict(), report_text(report, compared=True))
 
 
+def _partial(output: Path) -> Path:
+    """Where an evaluation keeps what it has found until its report is written."""
+    return output.parent / f"{output.name}.partial"
+
+
 def _kept(output: Path | None) -> str:
     if output is None:
         return "stopped; nothing was changed"
-    return f"stopped; what a reranker found is kept in {output}.partial, and the same command again goes on from there"
+    place = _partial(output)
+    return f"stopped; what a reranker found is kept in {place}, and the same command again goes on from there"
 
 
 def _check_card(model: str) -> None:

@@ -101,9 +101,10 @@ class _Runner:
 
     def __call__(self, name: str, system: System, queries: Sequence[Query]) -> SystemResult:
         """Have a system answer the queries that no earlier, interrupted evaluation has answers of."""
-        partial = self._partial if _identity(system) else None
-        known, online_s = ({}, 0.0) if partial is None else partial.answered(_identity(system), _ids(queries))
-        per_query: dict[str, dict[str, float]] = {measure: dict(known.get(measure, {})) for measure in MEASURES}
+        identity = _identity(system)
+        partial = self._partial if identity else None
+        known, online_s = ({}, 0.0) if partial is None else partial.answered(identity, [query.id for query in queries])
+        per_query: dict[str, dict[str, float]] = {name: dict(known.get(name, {})) for name in MEASURES}
         left = [query for query in queries if query.id not in per_query[MEASURES[0]]]
         prepare_s = self._prepare(system, left)
         batch = _PAIRWISE_BATCH if _is_pairwise(system) else _BATCH
@@ -112,11 +113,11 @@ class _Runner:
             for first in range(0, len(left), batch):
                 part = left[first : first + batch]
                 values, seconds = self._answer(system, part)
-                for measure, row in values.items():
-                    per_query[measure].update(row)
+                for measured, row in values.items():
+                    per_query[measured].update(row)
                 online_s += seconds
                 if partial is not None:
-                    partial.add(_identity(system), values, seconds)
+                    partial.add(identity, values, seconds)
                 task.advance(len(part))
         return SystemResult(system.name, per_query, 1000 * online_s / len(queries), prepare_s)
 
@@ -135,10 +136,6 @@ class _Runner:
         seconds = time.perf_counter() - start
         rankings = {query.id: ranked(scores.get(query.id, {}), query.id)[: self._k] for query in queries}
         return measure({query.id: self._judgements[query.id] for query in queries}, rankings), seconds
-
-
-def _ids(queries: Sequence[Query]) -> list[str]:
-    return [query.id for query in queries]
 
 
 def _identity(system: System) -> str:

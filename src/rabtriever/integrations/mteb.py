@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rabtriever.compiled import CompiledRetriever, is_compiled
+from rabtriever.compiled import CompiledRetriever, load_student
 from rabtriever.dual_encoder import DualEncoder
 from rabtriever.errors import InputError
 from rabtriever.integrations import missing_package
@@ -57,7 +57,9 @@ class RabtrieverEncoder:
         device: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.student = _student(model_name, device)
+        self.student = (
+            model_name if isinstance(model_name, DualEncoder) else load_student(model_name, device=device or "auto")
+        )
         known: dict[str, Any] = {
             "name": name,
             "revision": revision or self.student.fingerprint[:12],
@@ -100,13 +102,3 @@ class RabtrieverEncoder:
     def similarity_pairwise(self, embeddings1: Array, embeddings2: Array) -> torch.Tensor:
         """Inner products of the vectors in the same place, ``(n,)``."""
         return torch.as_tensor(pairwise_dot_score(embeddings1, embeddings2))
-
-
-def _student(model: str | Retriever | CompiledRetriever, device: str | None) -> Retriever | CompiledRetriever:
-    if isinstance(model, DualEncoder):
-        return model
-    if is_compiled(model):
-        return CompiledRetriever(model)
-    from rabtriever.retriever import Retriever
-
-    return Retriever.from_pretrained(model, device=device or "auto")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rabtriever.data import Dataset, Query
     from rabtriever.reranker import Reranker
 
-__all__ = ["distill"]
+__all__ = ["default_store", "distill", "draw_labelled"]
 
 
 def distill(
@@ -80,9 +80,9 @@ def distill(
         }
         check_settings(Path(output), settings)
     with TemporaryDirectory() as scratch:
-        outputs = TeacherOutputs(teacher, Path(store) if store else _default_store(), progress)
+        outputs = TeacherOutputs(teacher, Path(store) if store else default_store(), progress)
         queries = training_queries(dataset, "train", config.max_queries, seed)
-        labelled = _labelled(dataset, queries, config, seed)
+        labelled = draw_labelled(dataset, queries, config, seed)
         judged = queries + _unjudged(dataset, config, seed)
         pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled)
         dev = DevSet.of(dataset, outputs, config, seed)
@@ -102,7 +102,12 @@ def distill(
     return student
 
 
-def _labelled(dataset: Dataset, taken: list[Query], config: DistillConfig, seed: int) -> list[Query]:
+def draw_labelled(dataset: Dataset, taken: list[Query], config: DistillConfig, seed: int) -> list[Query]:
+    """The training queries that only their labels teach: ``labelled_queries`` of those that the teacher does not judge.
+
+    Raises:
+        InputError: If none is left, or ``label_weight`` is 0.
+    """
     if not config.labelled_queries:
         return []
     ids = {query.id for query in taken}
@@ -131,7 +136,8 @@ def _unjudged(dataset: Dataset, config: DistillConfig, seed: int) -> list[Query]
     return sample(queries, config.unjudged_queries, seed)
 
 
-def _default_store() -> Path:
+def default_store() -> Path:
+    """The folder of teacher outputs in the user's cache."""
     from rabtriever.embedded_models import cache_dir
 
     return cache_dir() / "teacher-outputs"

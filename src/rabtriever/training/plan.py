@@ -90,13 +90,13 @@ class Plan:
         Of a further query one right document is read; those that others brought count as right too, where they are.
         """
         drawn = self._drawn(number)
-        ids = {i for query_id, wrong in drawn for i in (*self._right(query_id), *wrong)}
         queries = [self.queries[query_id].text for query_id, _ in drawn]
-        right = [self._right(query_id) for query_id, _ in drawn]
+        right = [self.dataset.relevant("train", query_id) for query_id, _ in drawn]
+        ids = {i for (_, wrong), own in zip(drawn, right, strict=True) for i in (*own, *wrong)}
         rng = np.random.default_rng([self.seed, number, 1])
         for query in self._further({query_id for query_id, _ in drawn}, rng):
             queries.append(query.text)
-            right.append(self._right(query.id))
+            right.append(self.dataset.relevant("train", query.id))
             ids.add(str(rng.choice(sorted(right[-1]))))
         documents = sorted(ids)
         return Apart(
@@ -110,9 +110,6 @@ class Plan:
             return []
         others = [query for query in self.dataset.split("train") if query.id not in taken]
         return [others[i] for i in rng.permutation(len(others))[: self.further]]
-
-    def _right(self, query_id: str) -> set[str]:
-        return set(self.dataset.relevant("train", query_id))
 
     def _drawn(self, number: int) -> list[tuple[str, list[str]]]:
         epoch, place = divmod(number, self.steps_per_epoch)
