@@ -397,7 +397,7 @@ def test_the_recorded_model_is_loaded_when_first_needed_and_checked(
         fingerprint = "student-1"
 
         @classmethod
-        def from_pretrained(cls, path: str, *, dtype: str) -> HashingStudent:
+        def from_pretrained(cls, path: str, *, dtype: str, device: str) -> HashingStudent:
             loaded.append((path, dtype))
             return HashingStudent(path=path, fingerprint=cls.fingerprint)
 
