@@ -27,6 +27,7 @@ class Hub(Handler):
 
     repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
     asked: ClassVar[list[dict[str, Any]]] = []
+    revisions: ClassVar[set[str]] = set()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,10 +59,14 @@ class Hub(Handler):
         files = self.repositories.get(name)
         if files is None:
             return self.send(b"", body, {"X-Error-Code": "RepoNotFound"}, 404)
-        if parts[2] == "resolve":
+        if parts[2:3] == ["revision"]:
+            self.revisions.add(parts[3])
+            if parts[3] == "lost":
+                return self.send(b"", body, {"X-Error-Code": "RevisionNotFound"}, 404)
+        if parts[2:3] == ["resolve"]:
             file = "/".join(parts[4:])
             return self.send(files[file], body, {"ETag": f'"{hash(files[file])}"', "X-Repo-Commit": SHA})
-        if parts[2] == "tree":
+        if parts[2:3] == ["tree"]:
             listed = [{"type": "file", "path": n, "size": len(d), "oid": f"{hash(d)}"} for n, d in files.items()]
             return self.reply(listed, body)
         return self.reply({"id": name, "sha": SHA, "siblings": [{"rfilename": file} for file in files]}, body)
@@ -146,6 +151,30 @@ def test_what_the_hub_refuses_is_one_sentence(hub: type[Hub], student: Retriever
         student.push_to_hub("others/tools", token="secret")
     with pytest.raises(InputError, match="no hub id"):
         student.push_to_hub("not a hub id")
+
+
+def test_a_revision_is_fetched_and_remembered(
+    hub: type[Hub], student: Retriever, tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    hub.repositories["org/base"] = {file.name: file.read_bytes() for file in tiny_folder("llama").iterdir()}
+    teacher = Reranker.from_pretrained("org/base", revision="v1.0", prompt=SHORT, dtype="float32")
+    assert np.array_equal(teacher.score("crumbs", TOOLS), student.reranker.score("crumbs", TOOLS))
+    config = TeacherConfig(lora=LoraConfig(rank=2), freeze_layers=0, max_queries=2, evaluations=0, epochs=1.0)
+    teacher.fit(toy_dataset(), config)
+    teacher.save_pretrained(tmp_path / "adapter")
+    hub.revisions.clear()
+    again = Reranker.from_pretrained(tmp_path / "adapter", dtype="float32")
+    assert hub.revisions == {"v1.0"}  # the base of the adapter
+    assert np.array_equal(again.score("crumbs", TOOLS), teacher.score("crumbs", TOOLS))
+    adapter = json.loads((tmp_path / "adapter" / "backbone" / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("org/base", "v1.0")
+    assert "base_model: org/base\n" in (tmp_path / "adapter" / "README.md").read_text()
+
+    with pytest.raises(InputError, match=r"the hub's model org/base has no revision lost; give a branch"):
+        Reranker.from_pretrained("org/base@lost")
+    for name in ("robot-skills", tmp_path / "adapter", "org/base@v1.0"):
+        with pytest.raises(InputError, match="only models of the hub have"):
+            Retriever.from_pretrained(name, revision="v2")
 
 
 def test_a_hub_that_does_not_answer(student: Retriever) -> None:

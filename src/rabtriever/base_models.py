@@ -13,11 +13,11 @@ from rabtriever.embedded_models import EMBEDDED, cache_dir, prepare_embedded
 from rabtriever.errors import InputError
 from rabtriever.files import read_json
 from rabtriever.fingerprints import weight_files
-from rabtriever.hub import fetch
+from rabtriever.hub import fetch, split_revision
 
-__all__ = ["EMBEDDED", "base_name", "cache_dir", "is_hub_id", "resolve_base"]
+__all__ = ["EMBEDDED", "at_revision", "base_name", "cache_dir", "is_hub_id", "resolve_base"]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?")
 _HUB_FILES = ["*.json", "model*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -41,17 +41,37 @@ def is_hub_id(name: str | Path) -> bool:
     """Whether this means a model in the hub: it looks like an id, and no folder here is called so.
 
     Example:
-        >>> is_hub_id("Qwen/Qwen3-0.6B"), is_hub_id("smollm2-135m")
-        (True, False)
+        >>> is_hub_id("Qwen/Qwen3-0.6B"), is_hub_id("Qwen/Qwen3-0.6B@v1.0"), is_hub_id("smollm2-135m")
+        (True, True, False)
     """
     return bool(_HUB_ID.fullmatch(os.fspath(name))) and not Path(name).exists()
+
+
+def at_revision(name: str | Path, revision: str | None) -> str | Path:
+    """The name of a hub's model at a revision, by which it is found again.
+
+    Raises:
+        InputError: If a revision is given for something else than a hub id without one.
+
+    Example:
+        >>> at_revision("org/my-model", "v1.0"), at_revision("org/my-model", None)
+        ('org/my-model@v1.0', 'org/my-model')
+    """
+    if revision is None:
+        return name
+    if not is_hub_id(name) or split_revision(str(name))[1]:
+        raise InputError(
+            f"{name} has no revision {revision!r}: only models of the hub have", hint="give a hub id such as org/name"
+        )
+    return f"{name}@{revision}"
 
 
 def resolve_base(base: str | Path, *, progress: Callable[[str], None] | None = None) -> Path:
     """Find, fetch or convert a base model.
 
     Args:
-        base: An embedded name (``smollm2-135m``), a folder in Hugging Face's format, or a hub id (``org/name``).
+        base: An embedded name (``smollm2-135m``), a folder in Hugging Face's format, or a hub id (``org/name``, or
+            ``org/name@revision``).
         progress: Called with one line before each slow step; by default they go to stderr.
 
     Returns:

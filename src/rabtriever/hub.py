@@ -11,19 +11,29 @@ from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, is_artifact
 from rabtriever.embedded_models import EMBEDDED
 from rabtriever.errors import InputError
 from rabtriever.files import write_text
-from rabtriever.model_card import model_card
 
-__all__ = ["Pushable", "fetch", "fetch_trained"]
+__all__ = ["Pushable", "fetch", "fetch_trained", "split_revision"]
 
 _TRAINED = [CONFIG_NAME, "README.md", "predictor.safetensors", "backbone/*"]
 _PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"]
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """The hub id in a name, and the revision (a branch, a tag or a commit) that it may end in.
+
+    Example:
+        >>> split_revision("org/my-model@v1.0"), split_revision("org/my-model")
+        (('org/my-model', 'v1.0'), ('org/my-model', None))
+    """
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
 
 
 def fetch(name: str, allow: Sequence[str], ignore: Sequence[str] = _PICKLES) -> Path:
     """Fetch files of a hub's model into its cache, and return their folder.
 
     Args:
-        name: The hub id.
+        name: The hub id, as ``org/name`` or ``org/name@revision``.
         allow: Patterns of the files to fetch.
         ignore: Patterns of files to leave out.
 
@@ -37,7 +47,11 @@ def fetch(name: str, allow: Sequence[str], ignore: Sequence[str] = _PICKLES) -> 
 
     unreachable = f"there is no folder {name} here, and the model {name} could not be fetched from the hub"
     with _explained(f"there is no folder {name} here, and", name, unreachable):
-        return Path(snapshot_download(name, allow_patterns=list(allow), ignore_patterns=list(ignore)))
+        repository, revision = split_revision(name)
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=list(allow), ignore_patterns=list(ignore)
+        )
+        return Path(folder)
 
 
 def fetch_trained(name: str) -> Path:
@@ -105,6 +119,7 @@ class Pushable:
 
 def _save(model: Pushable, folder: Path, repo_id: str) -> None:
     """Save the model without what means nothing elsewhere: paths of this machine."""
+    from rabtriever.model_card import model_card
     from rabtriever.model_folder import save_reranker, save_retriever
     from rabtriever.reranker import Reranker
     from rabtriever.retriever import Retriever
@@ -129,7 +144,12 @@ def _save(model: Pushable, folder: Path, repo_id: str) -> None:
 @contextmanager
 def _explained(what: str, name: str, unreachable: str) -> Iterator[None]:
     """Turn what the hub's client raises into one sentence, which begins with ``what`` or is ``unreachable``."""
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
@@ -142,6 +162,11 @@ def _explained(what: str, name: str, unreachable: str) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise InputError(
             f"{what} the hub has no model {name}", hint="check the spelling, or `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        repository, revision = split_revision(name)
+        raise InputError(
+            f"{what} the hub's model {repository} has no revision {revision}", hint="give a branch, a tag or a commit"
         ) from error
     except HFValidationError as error:
         raise InputError(f"{what} {name!r} is no hub id", hint="give one such as org/name") from error

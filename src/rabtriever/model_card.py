@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rabtriever.embedded_models import EMBEDDED
+from rabtriever.hub import split_revision
 
 if TYPE_CHECKING:
     from rabtriever.artifacts import ArtifactConfig
@@ -113,7 +114,9 @@ def model_card(config: ArtifactConfig, name: str) -> str:
 def _base(config: ArtifactConfig) -> str:
     """The base model's name; of a local folder, whose path means nothing elsewhere, only the last part."""
     name = config.base.name
-    return PurePath(name).name if PurePath(name).is_absolute() else name
+    if not PurePath(name).is_absolute():
+        return split_revision(name)[0]
+    return PurePath(name).name
 
 
 def _origin(config: ArtifactConfig) -> str:

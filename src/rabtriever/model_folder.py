@@ -19,7 +19,7 @@ from rabtriever.base_models import EMBEDDED, base_name, is_hub_id, resolve_base
 from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import fingerprint_file, fingerprint_folder, tokenizer_fingerprint
-from rabtriever.hub import fetch_trained
+from rabtriever.hub import fetch_trained, split_revision
 from rabtriever.model_card import model_card
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
@@ -163,7 +163,9 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) 
             settings = copy.copy(reranker.adapter_config)
             known = EMBEDDED.get(config.base.name)
             # Where others find it too; peft would name the folder in this machine's cache.
-            settings.base_model_name_or_path = known.hub_id if known else config.base.name
+            settings.base_model_name_or_path, settings.revision = (
+                (known.hub_id, None) if known else split_revision(config.base.name)
+            )
             settings.save_pretrained(str(backbone))
     config = config.model_copy(
         update={"parts": {name: _part(folder, name) for name in (_BACKBONE, _PREDICTOR) if (folder / name).exists()}}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone
+from rabtriever.base_models import at_revision
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
 from rabtriever.hub import Pushable
@@ -93,6 +94,7 @@ class Reranker(Pushable):
         prompt: PromptConfig | None = None,
         dtype: DType = "auto",
         device: str = "auto",
+        revision: str | None = None,
     ) -> Reranker:
         """Load a trained reranker, a trained retriever's teacher, or any causal LM as an untrained reranker.
 
@@ -102,6 +104,7 @@ class Reranker(Pushable):
             prompt: The instruction, for an untrained model; a trained one brings its own.
             dtype: What to compute in; ``auto`` asks the processor.
             device: A torch device; ``auto`` takes CUDA where there is one.
+            revision: The hub's branch, tag or commit; a part of the name does it too, as ``org/name@revision``.
 
         Raises:
             InputError: If nothing loadable is there.
@@ -109,7 +112,7 @@ class Reranker(Pushable):
         """
         from rabtriever.model_folder import load_reranker
 
-        return load_reranker(name, prompt=prompt, dtype=dtype, device=device)
+        return load_reranker(at_revision(name, revision), prompt=prompt, dtype=dtype, device=device)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the model to a folder, atomically: ``config.json``, ``backbone/`` and a model card."""

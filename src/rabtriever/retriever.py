@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rabtriever.base_models import at_revision
 from rabtriever.dual_encoder import DualEncoder, Route
 from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
@@ -56,8 +57,17 @@ class Retriever(DualEncoder, Pushable):
         self.path: str | None = None
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, dtype: DType = "auto", device: str = "auto") -> Retriever:
-        """Load a model made by :meth:`save_pretrained` or ``rabtriever train``, by its folder or its hub id.
+    def from_pretrained(
+        cls, path: str | Path, *, dtype: DType = "auto", device: str = "auto", revision: str | None = None
+    ) -> Retriever:
+        """Load a model made by :meth:`save_pretrained` or ``rabtriever train``.
+
+        Args:
+            path: Its folder, the name of one that comes with the package (``robot-skills``), or its hub id; wherever a
+                hub id is taken, ``org/name@revision`` is too.
+            dtype: What to compute in; ``auto`` asks the processor.
+            device: A torch device; ``auto`` takes CUDA where there is one.
+            revision: The hub's branch, tag or commit.
 
         Raises:
             InputError: If nothing loadable is there, or its numbers are not finite.
@@ -65,7 +75,7 @@ class Retriever(DualEncoder, Pushable):
         """
         from rabtriever.model_folder import load_retriever
 
-        return load_retriever(path, dtype=dtype, device=device)
+        return load_retriever(at_revision(path, revision), dtype=dtype, device=device)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the model to a folder, atomically: config, language model or adapter, predictor and a model card."""

@@ -12,6 +12,7 @@ import pytest
 
 from rabtriever import Index, Retriever
 from rabtriever.cli.settings import build, from_file
+from rabtriever.export import export_parquet
 from rabtriever.training.config import TrainConfig
 from tiny_student import save_tiny_student
 from toy_data import NEEDS, TOOLS, toy_dataset
@@ -88,6 +89,18 @@ def test_keep_in_step(run: Run, model: Path, tmp_path: Path) -> None:
     assert step({"a": "sponge", "b": "a broom"}) == "0 added, 1 updated, 1 unchanged, 0 deleted"
     assert step({"a": "sponge"}) == "0 added, 0 updated, 1 unchanged, 1 deleted"
     assert [document.id for document in Index.open(index).documents()] == ["a"]
+
+
+def test_parquet_to_chroma(run: Run, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("chromadb")
+    student = Retriever.from_pretrained(model)
+    with Index.create(tmp_path / "index", student) as index:
+        index.add([{"_id": f"{tool} {n}", "text": f"{tool} number {n}"} for tool in TOOLS for n in range(80)])
+        hits = index.search(NEEDS[0], k=10)
+    export_parquet(tmp_path / "index", tmp_path / "index.parquet")
+    lines = run("parquet_to_chroma", model, tmp_path / "index.parquet", tmp_path / "chroma", NEEDS[0]).splitlines()
+    assert [line.split("  ")[1:] for line in lines] == [[hit.id, hit.text] for hit in hits]
+    assert [float(line.split()[0]) for line in lines] == pytest.approx([hit.score for hit in hits], abs=1e-3)
 
 
 def test_the_settings_at_the_papers_size_are_valid() -> None:

@@ -59,7 +59,7 @@ def test_haystack_by_the_exports_folder(compiled: CompiledRetriever, student: Re
 
 
 def test_mteb(compiled: CompiledRetriever) -> None:
-    pytest.importorskip("mteb", reason="needs mteb, which no extra of make install brings")
+    pytest.importorskip("mteb")
     from rabtriever.integrations.mteb import RabtrieverEncoder
 
     for given in (compiled, compiled.path):

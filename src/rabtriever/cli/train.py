@@ -40,6 +40,7 @@ def train(
         settings = train_config(read_settings(config, assignments, base=base, seed=seed))
         data = load_dataset(dataset)
         from rabtriever.training.pipeline import train as run
+        from rabtriever.training.processes import Processes
 
         result = run(data, output, settings, budget=bound, progress=out.progress)
         payload = {
@@ -50,7 +51,8 @@ def train(
         }
         lines = [_line("teacher", result.teacher_report), _line("student", result.student_report)]
         lines.append(f"next: rabtriever evaluate {output} {dataset}")
-        out.emit(payload, "\n".join(lines))
+        if Processes.together().first:
+            out.emit(payload, "\n".join(lines))
 
 
 def distill(

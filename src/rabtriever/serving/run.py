@@ -67,6 +67,8 @@ def serve(service: Service, settings: Settings, place: socket.socket, started: C
     """
     config = uvicorn.Config(
         create_app(service, settings),
+        loop="asyncio",  # and the parser below: what the limits were tested with, whatever else is installed
+        http="h11",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.config import TrainConfig
 from rabtriever.training.distill import distill
 from rabtriever.training.lock import training_lock
+from rabtriever.training.processes import Processes
 from rabtriever.training.run_settings import check_settings
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ def train(
     """Train teacher and student and save both as one model folder.
 
     The folder holds the run's state until it is done: the same call goes on where a stopped one ended, and a finished
-    one is loaded.
+    one is loaded. Several processes that a launcher such as ``accelerate launch`` started take the steps of stage I
+    together; the first of them then distils, and the others wait for its model.
 
     Args:
         dataset: In BEIR layout, with ``train`` and, to choose the best states by, ``dev``.
@@ -73,27 +76,22 @@ def train(
     Example:
         >>> result = train(Dataset.load("saycan"), "saycan-model", TrainConfig())      # doctest: +SKIP
     """
-    config, progress, output = config or TrainConfig(), progress or SilentProgress(), Path(output)
+    config, output, processes = config or TrainConfig(), Path(output), Processes.together()
+    progress = (progress if processes.first else None) or SilentProgress()
     begin = time.perf_counter()
     check_replaceable(output, keep=("teacher", _RUNS))
-    runs = output / _RUNS
-    with training_lock(runs):
+    runs, trained = output / _RUNS, is_artifact(output)
+    with training_lock(runs) if processes.first else nullcontext():
         bound = asdict(budget) if budget else {}
         settings = {"config": config.model_dump(mode="json"), "data": dataset.fingerprint, "budget": bound}
-        check_settings(runs, settings, shown=output)
-        if is_artifact(output):
-            from rabtriever.retriever import Retriever
-
+        with processes.first_goes_ahead():
+            check_settings(runs, settings, shown=output)
+        if trained:
             progress.say(f"{output} is already trained with these settings")
-            student = Retriever.from_pretrained(output, dtype=config.dtype)
+            student = _load(output, config)
         else:
-            teacher = _teacher(dataset, runs, config, budget, progress)
-            state = runs / "student"
-            student = distill(teacher, dataset, config.distill, state, seed=config.seed, progress=progress)
-            student.save_pretrained(output)
-            shutil.rmtree(runs / "teacher", ignore_errors=True)
-            shutil.rmtree(runs / "teacher-state", ignore_errors=True)
-            shutil.rmtree(state, ignore_errors=True)
+            teacher = _teacher(dataset, runs, config, budget, progress, processes)
+            student = _student(teacher, dataset, output, config, progress, processes)
     seconds = round(time.perf_counter() - begin, 1)
     progress.say(f"model saved to {output} after {format_duration(seconds)}")
     return TrainResult(
@@ -101,7 +99,14 @@ def train(
     )
 
 
-def _teacher(dataset: Dataset, runs: Path, config: TrainConfig, budget: Budget | None, progress: Progress) -> Reranker:
+def _teacher(
+    dataset: Dataset,
+    runs: Path,
+    config: TrainConfig,
+    budget: Budget | None,
+    progress: Progress,
+    processes: Processes,
+) -> Reranker:
     """Stage I, or its result if it is there."""
     from rabtriever.reranker import Reranker
 
@@ -111,5 +116,28 @@ def _teacher(dataset: Dataset, runs: Path, config: TrainConfig, budget: Budget |
         return Reranker.from_pretrained(folder, dtype=config.dtype)
     teacher = Reranker.from_pretrained(config.base, prompt=config.prompt, dtype=config.dtype)
     teacher.fit(dataset, config.teacher, runs / "teacher-state", seed=config.seed, budget=budget, progress=progress)
-    teacher.save_pretrained(folder)
+    if processes.first:
+        teacher.save_pretrained(folder)
     return teacher
+
+
+def _student(
+    teacher: Reranker, dataset: Dataset, output: Path, config: TrainConfig, progress: Progress, processes: Processes
+) -> Retriever:
+    """Stage III, by the first process; what only an unfinished run needs is removed after it."""
+    if not processes.first:
+        processes.wait()
+        return _load(output, config)
+    runs = output / _RUNS
+    student = distill(teacher, dataset, config.distill, runs / "student", seed=config.seed, progress=progress)
+    student.save_pretrained(output)
+    for state in ("teacher", "teacher-state", "student"):
+        shutil.rmtree(runs / state, ignore_errors=True)
+    processes.wait()
+    return student
+
+
+def _load(output: Path, config: TrainConfig) -> Retriever:
+    from rabtriever.retriever import Retriever
+
+    return Retriever.from_pretrained(output, dtype=config.dtype)

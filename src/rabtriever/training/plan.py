@@ -10,6 +10,7 @@ import numpy as np
 
 from rabtriever.files import read_json, write_json
 from rabtriever.training.candidates import Bm25Negatives, draw, mine, mix, parse_policy, wrong_documents
+from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset, Query
@@ -48,6 +49,7 @@ class Plan:
         seed: Seeds every draw.
         score_pairs: The current model, for ``mined:K``.
         folder: Where each epoch's draw is kept, since a mined one cannot be drawn again; None keeps nothing.
+        processes: Those that train together, of whom the first draws.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Plan:
         seed: int,
         score_pairs: ScorePairs,
         folder: Path | None,
+        processes: Processes | None = None,
     ) -> None:
         self.dataset = dataset
         self.queries = {query.id: query for query in queries}
@@ -65,7 +68,7 @@ class Plan:
         self.seed = seed
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
-        self._folder = folder
+        self._folder, self._processes = folder, processes or Processes()
         self._bm25 = Bm25Negatives(dataset) if self.kind in ("bm25", "mixed") else None
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
 
@@ -114,7 +117,8 @@ class Plan:
     def _drawn(self, number: int) -> list[tuple[str, list[str]]]:
         epoch, place = divmod(number, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self._load_or_draw(epoch))
+            with self._processes.first_goes_ahead():
+                self._epoch = (epoch, self._load_or_draw(epoch))
         return self._epoch[1][place * self.size : (place + 1) * self.size]
 
     def _load_or_draw(self, epoch: int) -> list[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rabtriever.backbone import Backbone
 from rabtriever.losses import answer_cross_entropy, dpo_loss, label_cross_entropy, log_odds, ranking_cross_entropy
+from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
     from rabtriever.prompt import Prompt
@@ -21,6 +22,7 @@ __all__ = ["Step", "answer_losses", "apart_loss", "step_losses"]
 
 _SCALE = 20.0
 """Inverse temperature of the cosine, as bi-encoders are trained with."""
+_ALONE = Processes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,14 @@ class Step:
 
 
 def step_losses(
-    backbone: Backbone, step: Step, answers: tuple[int, int], config: TeacherConfig, reference: Backbone | None
+    backbone: Backbone,
+    step: Step,
+    answers: tuple[int, int],
+    config: TeacherConfig,
+    reference: Backbone | None,
+    processes: Processes = _ALONE,
 ) -> Iterator[Tensor]:
-    """Losses that sum to the step's, for a backward pass each.
+    """Losses of this process's share that sum, over all processes, to the step's, for a backward pass each.
 
     Args:
         backbone: The model in training.
@@ -80,10 +87,13 @@ def step_losses(
         answers: The ids of ``<T>`` and ``<F>``.
         config: The objective, its weights and the batch budget.
         reference: The model before training, for DPO.
+        processes: Those that share the step.
     """
-    yield from answer_losses(backbone, step.pairs, step.right, step.groups, answers, config, reference)
-    if config.apart_weight:
-        yield config.apart_weight * apart_loss(backbone, step.queries, step.documents, step.matches)
+    yield from answer_losses(backbone, step.pairs, step.right, step.groups, answers, config, reference, processes)
+    if config.apart_weight and (own := processes.share(range(len(step.queries)))):
+        queries = [step.queries[row] for row in own]
+        share = len(own) / len(step.queries)
+        yield config.apart_weight * share * apart_loss(backbone, queries, step.documents, step.matches[list(own)])
 
 
 def apart_loss(
@@ -114,11 +124,12 @@ def answer_losses(
     answers: tuple[int, int],
     config: TeacherConfig,
     reference: Backbone | None,
+    processes: Processes = _ALONE,
 ) -> Iterator[Tensor]:
-    """Losses of the pairs, a token-budget batch at a time, for a backward pass each.
+    """Losses of this process's share of the pairs, a token-budget batch at a time, for a backward pass each.
 
-    Their sum is the mean of the answer's loss over all pairs, plus ``ranking_weight`` times the mean of the
-    ranking's over all right pairs.
+    Their sum over all processes is the mean of the answer's loss over all pairs, plus ``ranking_weight`` times the mean
+    of the ranking's over all right pairs.
 
     Args:
         backbone: The model in training.
@@ -128,11 +139,12 @@ def answer_losses(
         answers: The ids of ``<T>`` and ``<F>``.
         config: The objective and the batch budget.
         reference: The model before training, for DPO.
+        processes: Those that share the pairs.
 
     Yields:
         Scalars with gradients.
     """
-    for rows in _batches(ids, groups if config.ranking_weight else range(len(ids)), config.batch_tokens):
+    for rows in _batches(ids, groups if config.ranking_weight else range(len(ids)), config.batch_tokens, processes):
         batch = [ids[row] for row in rows]
         logits = backbone.full_logits(backbone.forward_alike(batch))
         labels = right[rows].to(logits.device)
@@ -150,14 +162,16 @@ def answer_losses(
         yield loss
 
 
-def _batches(ids: Sequence[Sequence[int]], groups: Sequence[int], budget: int) -> Iterator[list[int]]:
+def _batches(
+    ids: Sequence[Sequence[int]], groups: Sequence[int], budget: int, processes: Processes
+) -> Iterator[list[int]]:
     """Rows that go through the model at once: whole groups, longest first, within the budget where a group fits it."""
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
     longest = {group: max(len(ids[row]) for row in rows) for group, rows in members.items()}
     batch: list[int] = []
-    for group in sorted(members, key=lambda group: -longest[group]):
+    for group in processes.share(sorted(members, key=lambda group: -longest[group])):
         if batch and len(ids[batch[0]]) * (len(batch) + len(members[group])) > budget:
             yield batch
             batch = []

@@ -20,6 +20,7 @@ from rabtriever.progress import Progress, SilentProgress, format_duration
 from rabtriever.training.candidates import draw, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
+from rabtriever.training.processes import Processes
 from rabtriever.training.run_settings import check_settings
 from rabtriever.training.trained_weights import TrainedWeights
 
@@ -62,20 +63,23 @@ def fit(
             loss stops being a number.
         KeyboardInterrupt: After a checkpoint has been written.
 
-    Whatever is raised, the teacher is then as it was before.
+    Whatever is raised, the teacher is then as it was before. Several processes that a launcher started train one
+    teacher together, each on its share of every step; each of them has it in the end.
     """
     config = config or TeacherConfig()
-    progress = progress or SilentProgress()
+    progress, processes = progress or SilentProgress(), Processes.together()
+    processes.need_folder(output)
     with TemporaryDirectory() as scratch:
         folder = output or Path(scratch)
         queries = training_queries(dataset, "train", config.max_queries, seed)
         if output is not None:
-            check_settings(output, _settings(teacher, dataset, config, seed, budget))
+            with processes.first_goes_ahead():
+                check_settings(output, _settings(teacher, dataset, config, seed, budget))
         trained = TrainedWeights(teacher.backbone, config, seed)
         try:
-            plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output)
-            steps = _steps(trained, plan, teacher, config, budget, folder, progress)
-            report = _train(trained, plan, teacher, dataset, config, steps, folder, seed, progress)
+            plan = Plan(dataset, queries, config, seed, lambda pairs: trained.score(teacher, pairs), output, processes)
+            steps = _steps(trained, plan, teacher, config, budget, folder, progress, processes)
+            report = _train(trained, plan, teacher, dataset, config, steps, folder, seed, progress, processes)
         except BaseException:
             trained.abandon(teacher)
             raise
@@ -111,18 +115,21 @@ def _steps(
     budget: Budget | None,
     folder: Path,
     say: Progress,
+    processes: Processes,
 ) -> int:
     """How many steps to train; a budget of time is turned into steps once and remembered for a resume."""
     from rabtriever.files import read_json, write_json
     from rabtriever.training.step import Step
 
     remembered = folder / "steps.json"
-    if remembered.exists():
+    known = remembered.exists()
+    processes.wait()
+    if known:
         return int(read_json(remembered)["steps"])
     steps = math.ceil(config.epochs * plan.steps_per_epoch)
     sample = [Step.read(teacher.prompt, plan, number) for number in range(min(4, steps))]
     tokens = sum(step.tokens for step in sample) / len(sample)
-    speed = _tokens_per_second(trained, sample[0], teacher, config)
+    speed = processes.count * _tokens_per_second(trained, sample[0], teacher, config)
     if budget is not None and budget.tokens is not None:
         steps = min(steps, max(1, int(budget.tokens / tokens)))
     if budget is not None and budget.seconds is not None:
@@ -133,8 +140,10 @@ def _steps(
         f"teacher: {steps} steps of {plan.size} queries, about {steps * tokens:,.0f} tokens at {speed:,.0f} tokens/s: "
         f"about {format_duration(seconds)}"
     )
-    write_json(remembered, {"steps": steps, "tokens_per_step": tokens, "tokens_per_second": speed})
-    return steps
+    with processes.first_goes_ahead():  # each has measured a speed of its own: the first one's counts
+        if processes.first:
+            write_json(remembered, {"steps": steps, "tokens_per_step": tokens, "tokens_per_second": speed})
+        return int(read_json(remembered)["steps"])
 
 
 def _tokens_per_second(trained: TrainedWeights, step: Step, teacher: Reranker, config: TeacherConfig) -> float:
@@ -166,16 +175,23 @@ def dev_groups(dataset: Dataset, config: TeacherConfig, seed: int) -> list[tuple
     return groups
 
 
-def dev_mrr(score_pairs: ScorePairs, groups: list[tuple[str, list[str], int]]) -> float:
-    """Mean reciprocal rank of the first right document among the candidates; ties count against it."""
-    scores = score_pairs([(query, document) for query, documents, _ in groups for document in documents])
+def dev_mrr(
+    score_pairs: ScorePairs, groups: list[tuple[str, list[str], int]], processes: Processes | None = None
+) -> float:
+    """Mean reciprocal rank of the first right document among the candidates; ties count against it.
+
+    Several processes share the queries.
+    """
+    processes = processes or Processes()
+    own = processes.share(groups)
+    scores = score_pairs([(query, document) for query, documents, _ in own for document in documents])
     total, start = 0.0, 0
-    for _, documents, right in groups:
+    for _, documents, right in own:
         group = scores[start : start + len(documents)]
         best = group[:right].max()
         total += 1.0 / (1 + int((group[right:] >= best).sum()))
         start += len(documents)
-    return total / len(groups)
+    return processes.total(total) / len(groups)
 
 
 def _train(
@@ -188,6 +204,7 @@ def _train(
     folder: Path,
     seed: int,
     progress: Progress,
+    processes: Processes,
 ) -> dict[str, Any]:
     from rabtriever.training.trainer import TeacherTrainer, last_checkpoint, training_arguments
 
@@ -195,9 +212,17 @@ def _train(
     arguments = training_arguments(config, steps, folder, seed, evaluated=bool(groups) and config.evaluations > 0)
     with progress.task("teacher", total=steps, unit="steps") as task:
         trainer = TeacherTrainer(
-            trained, plan, teacher, config, arguments, mrr=lambda: dev_mrr(plan.score_pairs, groups), task=task
+            trained,
+            plan,
+            teacher,
+            config,
+            arguments,
+            mrr=lambda: dev_mrr(plan.score_pairs, groups, processes),
+            task=task,
+            processes=processes,
         )
         resumed = last_checkpoint(folder)
+        processes.wait()
         if resumed is not None:
             progress.say(f"teacher: goes on from step {resumed.name.removeprefix('checkpoint-')}")
         return trainer.run(resumed)

@@ -23,6 +23,7 @@ from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
 from rabtriever.files import read_json, writing
 from rabtriever.training.checkpoint import load_random, load_state, load_weights, save_state
+from rabtriever.training.processes import Processes
 from rabtriever.training.step import Step, step_losses
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def training_arguments(
             "metric_for_best_model": "mrr",
             "greater_is_better": True,
         }
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
@@ -75,6 +76,8 @@ def training_arguments(
         remove_unused_columns=False,
         **best,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one process drives one GPU; DataParallel would split single steps
+    return arguments
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -88,16 +91,19 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _StepNumbers(TorchDataset[dict[str, int]]):
-    """The Trainer walks over step numbers; the plan knows their pairs."""
+    """The Trainer walks over step numbers; the plan knows their pairs.
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    It deals them out to the processes in turn, so each stands there once for every process.
+    """
+
+    def __init__(self, steps: int, processes: Processes) -> None:
+        self.steps, self.copies = steps, processes.count
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.copies
 
-    def __getitem__(self, step: int) -> dict[str, int]:
-        return {"step": step}
+    def __getitem__(self, place: int) -> dict[str, int]:
+        return {"step": place // self.copies}
 
 
 class _Report(TrainerCallback):
@@ -107,10 +113,15 @@ class _Report(TrainerCallback):
         self.task, self.patience = task, patience
         self.interrupted = False
         self.saved = time.monotonic()
+        self.save_now = False
+
+    @property
+    def is_save_due(self) -> bool:
+        return time.monotonic() - self.saved > _SAVE_SECONDS
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.task.advance(1)
-        if time.monotonic() - self.saved > _SAVE_SECONDS:
+        if self.save_now:
             control.should_save = True
         if self.interrupted:
             control.should_save = True  # an evaluation that is due takes place: a resume goes on with the next step
@@ -167,13 +178,14 @@ class TeacherTrainer(Trainer):
         *,
         mrr: Callable[[], float],
         task: Task,
+        processes: Processes,
     ) -> None:
-        self.report = _Report(task, config.patience)
+        self.report, self.processes = _Report(task, config.patience), processes
         super().__init__(
             model=trained.backbone.model,
             args=arguments,
-            train_dataset=_StepNumbers(arguments.max_steps),
-            eval_dataset=_StepNumbers(1),
+            train_dataset=_StepNumbers(arguments.max_steps, processes),
+            eval_dataset=_StepNumbers(1, processes),
             callbacks=[self.report],
         )
         self.remove_callback(PrinterCallback)
@@ -191,8 +203,9 @@ class TeacherTrainer(Trainer):
             state = TrainerState.load_from_json(str(resume / _TRAINER_STATE))
             if _patience_is_out(state.log_history, self.config.patience):  # stopped early, then killed: no step is left
                 self.args.max_steps = state.global_step
-                self.train_dataset = _StepNumbers(state.global_step)
-        main = threading.current_thread() is threading.main_thread()
+                self.train_dataset = _StepNumbers(state.global_step, self.processes)
+        # Several processes would not stop after the same step: there, a resume goes on from the last checkpoint.
+        main = threading.current_thread() is threading.main_thread() and self.processes.count == 1
         before = signal.signal(signal.SIGINT, self.report.on_interrupt) if main else None
         try:
             self.train(resume_from_checkpoint=None if resume is None else str(resume))
@@ -218,12 +231,27 @@ class TeacherTrainer(Trainer):
         model.train()
         total = torch.zeros(())
         with self.trained.autocast():
-            for loss in step_losses(self.trained.backbone, step, self.answers, self.config, self.reference):
+            for loss in step_losses(
+                self.trained.backbone, step, self.answers, self.config, self.reference, self.processes
+            ):
                 self.accelerator.backward(loss)
                 total += loss.detach().cpu()
+        total = self._add_up(total)
         self.counts["pairs"] += len(step.pairs)
         self.counts["tokens"] += step.tokens + (step.apart_tokens if self.config.apart_weight else 0)
         return total
+
+    def _add_up(self, loss: Tensor) -> Tensor:
+        """The step's gradients and its loss, over all processes, which agree on when to store a checkpoint too."""
+        if self.processes.count == 1:
+            self.report.save_now = self.report.is_save_due
+            return loss
+        for parameter in self.trained.parameters.values():
+            if parameter.grad is None:  # none of the step's queries was this process's
+                parameter.grad = torch.zeros_like(parameter)
+            self.processes.add_up(parameter.grad)
+        self.report.save_now = bool(self.processes.total(self.processes.first and self.report.is_save_due))
+        return torch.tensor(self.processes.total(float(loss)))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """MRR on the dev candidates."""
@@ -253,6 +281,9 @@ class TeacherTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """All of it or nothing: the checkpoint before stays until this one is whole."""
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if not self.processes.first:
+            super()._save_checkpoint(model, trial)
+            return
         try:
             with writing(folder):
                 super()._save_checkpoint(model, trial)
@@ -261,6 +292,8 @@ class TeacherTrainer(Trainer):
             raise
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.processes.first:
+            return
         path = Path(output_dir) / _STATE
         so_far = {**self.counts, "seconds": time.perf_counter() - self.begin}
         save_state(path, self.trained.parameters, self._plain_optimizer(), self._scheduler(), so_far)
