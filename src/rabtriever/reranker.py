@@ -165,6 +165,10 @@ class Reranker(Pushable):
         """``e_Q = M(Q)[-1]``, the query part read alone (Eq. 10), ``(m, d)`` float32."""
         return self.backbone.last_states([self.prompt.query_ids(text) for text in queries])
 
+    def read(self, documents: Sequence[str]) -> list[Prefix]:
+        """Keys, values and ``e_D`` of each document, from memory where they are kept."""
+        return self._read(documents, {text: self.prompt.document_ids(text) for text in set(documents)})
+
     def fit(
         self,
         dataset: Dataset,

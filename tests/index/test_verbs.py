@@ -86,6 +86,18 @@ def test_hybrid_search_fuses_the_ranks_of_student_and_words(index: Index, studen
     assert index.search(["the zebra", "xylophone"], k=10, hybrid=True)[0] == hits
 
 
+def test_bm25_alone_orders_by_words_and_scores_by_the_student(index: Index, student: HashingStudent) -> None:
+    index.add([Document("word", "zebra"), Document("words", "a zebra and many more words about it")])
+    hits = index.search("zebra", k=10, bm25=True)
+    assert [hit.id for hit in hits] == ["word", "words"]  # the others share no word with it
+    scores = {hit.id: hit.score for hit in index.search("zebra", k=300)}
+    assert [hit.score for hit in hits] == [scores["word"], scores["words"]]
+    assert [hit.id for hit in index.search("zebra", k=1, bm25=True)] == ["word"]
+    assert index.search("xylophone", bm25=True) == []
+    with pytest.raises(InputError, match="leaves the student out"):
+        index.search("zebra", bm25=True, hybrid=True)
+
+
 def test_ranks_are_fused_by_reciprocals() -> None:
     scores = {name: -float(ord(name)) for name in "abc"}
     assert fuse([["a", "b", "c"], ["c", "b", "a"]], scores) == ["a", "c", "b"]

@@ -52,6 +52,7 @@ def test_the_document_names_every_route_and_the_key(fuzzed: TestClient) -> None:
     found = json.loads(DOCUMENT.read_text("utf-8"))
     assert set(found["paths"]) == {
         "/v1/search",
+        "/v1/rationale",
         "/v1/documents",
         "/v1/documents/{id}",
         "/v1/rerank",
@@ -72,7 +73,7 @@ def test_schemathesis_finds_no_server_error(server: Running) -> None:
     schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text("utf-8")))
     schema.config.update(base_url=server.url)
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert len(operations) == 12
+    assert len(operations) == 13
     for operation in operations:
 
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -31,6 +31,7 @@ def search(
         str | None, typer.Option(metavar="EXPR", help="Which documents take part, as in \"room = 'kitchen'\".")
     ] = None,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="Fuse the student's ranks with those of BM25.")] = False,
+    bm25: Annotated[bool, typer.Option("--bm25", help="The order of BM25 alone, to compare with.")] = False,
     threshold: Annotated[
         float | None, typer.Option(metavar="P", min=0, max=1, help="Show only hits of at least this probability.")
     ] = None,
@@ -40,7 +41,7 @@ def search(
     """Answer a query from an index."""
     with session(json) as out:
         with _open(index, model) as opened:
-            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, threshold=threshold)
+            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, bm25=bm25, threshold=threshold)
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
 
 

@@ -44,6 +44,10 @@ def serve(
         int, typer.Option(metavar="N", min=0, help="Requests a minute from each key or address; 0 for any number.")
     ] = 0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="When a request is given up.")] = 30.0,
+    rationales: Annotated[
+        bool,
+        typer.Option("--rationales", help="Let the teacher's base model, a chat model, say in words why (slow)."),
+    ] = False,
     dtype: Annotated[
         Computing,
         typer.Option(help="What the models compute in; float32 gives the same to the last digit in any batch."),
@@ -81,7 +85,7 @@ def serve(
         student = None if model is None else load_student(model, dtype=dtype.value)
         with (
             place,
-            Service(index, student, teacher, name, limits=settings.limits, dtype=dtype.value) as service,
+            Service(index, student, teacher, name, settings.limits, dtype.value, rationales) as service,
         ):
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{place.getsockname()[1]}"

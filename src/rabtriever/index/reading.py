@@ -28,6 +28,7 @@ class _Options(TypedDict, total=False):
     rerank: int
     filter: str | None
     hybrid: bool
+    bm25: bool
     threshold: float | None
 
 
@@ -201,6 +202,7 @@ class Reader:
         rerank: int = 0,
         filter: str | None = None,
         hybrid: bool = False,
+        bm25: bool = False,
         threshold: float | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents that answer a query best, by exact scores.
@@ -213,6 +215,7 @@ class Reader:
             filter: Which documents take part, by their metadata: see :mod:`rabtriever.index.filter`.
             hybrid: Order by the fused ranks of the student and of BM25 over the documents' words. Scores and
                 probabilities stay the student's.
+            bm25: Order by BM25 alone, to compare with; documents that share no word with the query are left out.
             threshold: The least probability of a hit, 0 to 1. An empty list says that nothing fits.
 
         Returns:
@@ -224,7 +227,7 @@ class Reader:
             DataError: What is stored of a document is damaged.
         """
         queries = [query] if isinstance(query, str) else list(query)
-        wanted = searching.Wanted.of(queries, k, rerank, filter, hybrid, threshold)
+        wanted = searching.Wanted.of(queries, k, rerank, filter, hybrid, bm25, threshold)
         snapshot = self._snapshot  # one version throughout, whatever another thread writes
         with self._lock:  # what a version needs is loaded once, however many threads ask
             wanted.prepare(snapshot)

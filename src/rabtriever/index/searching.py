@@ -20,7 +20,18 @@ from rabtriever.index.snapshot import Part, Snapshot
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Place", "Wanted", "answer", "find", "find_hybrid", "hits_of", "parse", "reread", "sample_queries"]
+__all__ = [
+    "Place",
+    "Wanted",
+    "answer",
+    "find",
+    "find_hybrid",
+    "find_words",
+    "hits_of",
+    "parse",
+    "reread",
+    "sample_queries",
+]
 
 Place = tuple[int, int, float]
 """A part of the snapshot, a document in its segment, and the document's score."""
@@ -38,11 +49,19 @@ class Wanted:
     rerank: int
     condition: Filter | None
     hybrid: bool
+    bm25: bool
     threshold: float
 
     @classmethod
     def of(
-        cls, queries: Sequence[str], k: int, rerank: int, filter: str | None, hybrid: bool, threshold: float | None
+        cls,
+        queries: Sequence[str],
+        k: int,
+        rerank: int,
+        filter: str | None,
+        hybrid: bool,
+        bm25: bool,
+        threshold: float | None,
     ) -> Wanted:
         """Check what :meth:`rabtriever.Index.search` was given.
 
@@ -54,13 +73,15 @@ class Wanted:
                 raise InputError(f"a query must be a text that is not empty, found {show(text)}")
         least = 0.0 if threshold is None else check_share("threshold", threshold)
         number = whole_number("k", k)
-        return cls(queries, number, whole_number("rerank", rerank, least=0), parse(filter), hybrid, least)
+        if hybrid and bm25:
+            raise InputError("hybrid fuses BM25 with the student, and bm25 leaves the student out", hint="choose one")
+        return cls(queries, number, whole_number("rerank", rerank, least=0), parse(filter), hybrid, bm25, least)
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Let the snapshot read what this search needs."""
         if self.queries and snapshot.count:
             snapshot.masks(self.condition)
-            if self.hybrid:
+            if self.hybrid or self.bm25:
                 _ = snapshot.lexical
 
 
@@ -82,6 +103,8 @@ def answer(snapshot: Snapshot, wanted: Wanted, student: Callable[[], Encoder], b
     depth = max(wanted.k, wanted.rerank)
     if wanted.hybrid:
         places = find_hybrid(snapshot, wanted.queries, vectors, depth, bias, wanted.condition)
+    elif wanted.bm25:
+        places = find_words(snapshot, wanted.queries, vectors, depth, bias, wanted.condition)
     else:
         places = find(snapshot, vectors, depth, bias, wanted.condition)
     hits = hits_of(snapshot, places, vectors)
@@ -121,14 +144,39 @@ def find_hybrid(
     fused = []
     for query, dense, words in zip(queries, by_student, by_words, strict=True):
         scores = {(part, row): score for part, row, score in dense}
-        for number, part in enumerate(snapshot.parts):
-            rows = np.array([row for where, row in words if where == number and (where, row) not in scores], np.intp)
-            segment = part.segment
-            for row, score in best_of(segment.vectors, query, rows, len(rows), segment.ids, bias, segment.owner):
-                scores[number, row] = score
+        scores |= _scored(snapshot, query, [place for place in words if place not in scores], bias)
         order = fuse([[(part, row) for part, row, _ in dense], words], scores)
         fused.append([(*place, scores[place]) for place in order[:k]])
     return fused
+
+
+def find_words(
+    snapshot: Snapshot,
+    texts: Sequence[str],
+    queries: NDArray[np.float32],
+    k: int,
+    bias: float,
+    condition: Filter | None,
+) -> list[list[Place]]:
+    """The ``k`` best by BM25 alone; each with the student's score."""
+    found = []
+    for query, words in zip(queries, snapshot.lexical.find(texts, k, snapshot.masks(condition)), strict=True):
+        scores = _scored(snapshot, query, words, bias)
+        found.append([(*place, scores[place]) for place in words])
+    return found
+
+
+def _scored(
+    snapshot: Snapshot, query: NDArray[np.float32], places: Sequence[tuple[int, int]], bias: float
+) -> dict[tuple[int, int], float]:
+    """The student's scores of some documents."""
+    scores = {}
+    for number, part in enumerate(snapshot.parts):
+        rows = np.array([row for where, row in places if where == number], np.intp)
+        segment = part.segment
+        for row, score in best_of(segment.vectors, query, rows, len(rows), segment.ids, bias, segment.owner):
+            scores[number, row] = score
+    return scores
 
 
 def hits_of(snapshot: Snapshot, places: Sequence[Sequence[Place]], queries: NDArray[np.float32]) -> list[list[Hit]]:

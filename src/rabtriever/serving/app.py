@@ -22,6 +22,7 @@ from rabtriever.serving.routes.documents import document_routes
 from rabtriever.serving.routes.embeddings import embedding_routes
 from rabtriever.serving.routes.operations import operation_routes
 from rabtriever.serving.routes.page import add_page
+from rabtriever.serving.routes.rationale import rationale_routes
 from rabtriever.serving.routes.rerank import rerank_routes
 from rabtriever.serving.routes.search import search_routes
 from rabtriever.serving.schemas import ErrorAnswer
@@ -77,7 +78,7 @@ def create_app(service: Service, settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     shown = [Depends(HTTPBearer(auto_error=False, description="Where the server was given API keys."))]
-    for routes in (search_routes, document_routes, rerank_routes, embedding_routes):
+    for routes in (search_routes, rationale_routes, document_routes, rerank_routes, embedding_routes):
         app.include_router(routes(serving), responses=_ERRORS, dependencies=shown)
     app.include_router(operation_routes(serving))
     add_page(app)

@@ -15,7 +15,7 @@ from rabtriever.serving.queue import Kind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BatchedModel", "BatchedTeacher", "PairTeacher", "ServedModel", "ServedPrompt", "work_of"]
+__all__ = ["BatchedModel", "BatchedTeacher", "PairTeacher", "ServedModel", "ServedPrompt", "Writer", "work_of"]
 
 
 class ServedPrompt(HashedPrompt, Protocol):
@@ -47,7 +47,16 @@ class ServedModel(Encoder, Protocol):
         """The teacher on the same language model."""
 
 
-def work_of(student: ServedModel, teacher: PairTeacher) -> dict[Kind, Compute]:
+class Writer(Protocol):
+    """Says in words why; :class:`rabtriever.rationale.RationaleWriter` is one."""
+
+    name: str
+
+    def write(self, query: str, document: str, *, fits: bool) -> str:
+        """Explain a verdict."""
+
+
+def work_of(student: ServedModel, teacher: PairTeacher, writer: Writer | None = None) -> dict[Kind, Compute]:
     """What the engine's worker does with each kind of work; it alone touches the models."""
 
     def count_tokens(contents: list[tuple[str, str]]) -> list[int]:
@@ -56,12 +65,15 @@ def work_of(student: ServedModel, teacher: PairTeacher) -> dict[Kind, Compute]:
             len(prompt.query_ids(text) if what == "query" else prompt.document_ids(text)) for what, text in contents
         ]
 
-    return {
+    work: dict[Kind, Compute] = {
         Kind.QUERY: student.encode_query,
         Kind.DOCUMENT: student.encode_document,
         Kind.PAIR: teacher.score_pairs,
         Kind.TOKENS: count_tokens,
     }
+    if writer is not None:
+        work[Kind.RATIONALE] = lambda asked: [writer.write(query, text, fits=fits) for query, text, fits in asked]
+    return work
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     PAIR = "pair"
     TOKENS = "tokens"
+    RATIONALE = "rationale"
 
 
 class Job:
@@ -167,5 +168,5 @@ class WorkQueue:
 
 def _estimate(content: str | tuple[str, ...]) -> int:
     """About how many tokens a text has; counting them would be the work that is being planned."""
-    characters = len(content) if isinstance(content, str) else sum(map(len, content))
+    characters = len(content) if isinstance(content, str) else sum(len(part) for part in content[:2])
     return _FRAME_TOKENS + characters // _CHARACTERS_PER_TOKEN

@@ -19,6 +19,8 @@ __all__ = [
     "ExplanationOut",
     "HitOut",
     "Milliseconds",
+    "RationaleAnswer",
+    "RationaleRequest",
     "SearchAnswer",
     "SearchRequest",
     "Status",
@@ -39,12 +41,33 @@ class SearchRequest(BaseModel):
         None, max_length=2000, description="Which documents take part, as in `room = 'kitchen' and floor < 3`."
     )
     hybrid: bool = Field(False, description="Fuse the student's ranks with those of BM25.")
+    bm25: bool = Field(False, description="The order of BM25 alone, to compare with; excludes `hybrid`.")
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = Field(
         None, description="Only hits of at least this probability."
     )
     explain: bool = Field(
         False, description="Say which dimensions made the student's score; the hits are read by the model once more."
     )
+
+
+class RationaleRequest(BaseModel):
+    """A query, and the document that was found for it."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"query": "I spilled my coke", "id": "sponge"}]}
+    )
+
+    query: Text = Field(min_length=1, description="What is to be answered.")
+    id: Text = Field(min_length=1, max_length=512, description="A stored document's id.")
+
+
+class RationaleAnswer(TypedDict):
+    """A sentence that a language model generated, and the teacher's probability that it explains."""
+
+    id: str
+    probability: float
+    rationale: str
+    generated_by: str
 
 
 class DocumentIn(BaseModel):
@@ -150,6 +173,7 @@ class Status(TypedDict):
     status: str
     documents: int
     queued_texts: int
+    rationales: bool
 
 
 class Error(TypedDict):

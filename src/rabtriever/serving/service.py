@@ -17,7 +17,7 @@ from rabtriever.serving.engine import Engine
 from rabtriever.serving.explain import Explanation, explain
 from rabtriever.serving.failures import ServingError
 from rabtriever.serving.metrics import Metrics
-from rabtriever.serving.model import BatchedModel, PairTeacher, ServedModel, work_of
+from rabtriever.serving.model import BatchedModel, PairTeacher, ServedModel, Writer, work_of
 from rabtriever.serving.queue import Kind
 from rabtriever.serving.settings import Limits
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rabtriever.numerics import DType
 
-__all__ = ["Found", "Request", "Result", "Service"]
+__all__ = ["Found", "Rationale", "Request", "Result", "Service"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Request:
         rerank: How many of the student's best the teacher reads.
         filter: Which documents take part.
         hybrid: Whether BM25 takes part in the order.
+        bm25: Whether BM25 alone makes the order.
         threshold: The least probability of a hit.
         explain: Whether to say which dimensions made the student's score.
     """
@@ -49,6 +50,7 @@ class Request:
     rerank: int = 0
     filter: str | None = None
     hybrid: bool = False
+    bm25: bool = False
     threshold: float | None = None
     explain: bool = False
 
@@ -79,6 +81,21 @@ class Result:
     rerank_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rationale:
+    """Why a document is right or wrong, in words.
+
+    Attributes:
+        probability: The teacher's.
+        text: The words.
+        by: The language model that generated them.
+    """
+
+    probability: float
+    text: str
+    by: str
+
+
 class Service:
     """An index, opened for many requests at once.
 
@@ -89,9 +106,10 @@ class Service:
         teacher_name: What clients call that teacher; the model's name when left out.
         limits: See :class:`rabtriever.serving.settings.Limits`.
         dtype: What a student that is loaded here computes in.
+        rationales: Whether the teacher's base model says in words why; it is loaded when first asked.
 
     Raises:
-        InputError: There is no index, or its model is not to be found.
+        InputError: There is no index, or its model is not to be found; or there is no chat model for rationales.
         MismatchError: The model is another than the index's.
     """
 
@@ -103,10 +121,13 @@ class Service:
         teacher_name: str | None = None,
         limits: Limits | None = None,
         dtype: DType = "auto",
+        rationales: bool = False,
     ) -> None:
         loaded = student or _load(path, dtype)
+        judge = teacher or loaded.reranker
+        self.writer = _writer(judge, dtype) if rationales else None
         self.metrics = Metrics()
-        self.engine = Engine(work_of(loaded, teacher or loaded.reranker), limits, self.metrics)
+        self.engine = Engine(work_of(loaded, judge, self.writer), limits, self.metrics)
         self.model = BatchedModel(self.engine, loaded)
         self.index = Index.open(path, self.model)
         self.metrics.documents.set_function(lambda: self.index.count)
@@ -135,7 +156,9 @@ class Service:
         began = time.perf_counter()
         try:
             depth = max(request.k, request.rerank)
-            hits = self.index.search(request.query, depth, filter=request.filter, hybrid=request.hybrid)
+            hits = self.index.search(
+                request.query, depth, filter=request.filter, hybrid=request.hybrid, bm25=request.bm25
+            )
             searched = time.perf_counter()
             ordered = reread(self.model.reranker, request.query, hits, request.rerank) if request.rerank else hits
         except DataError as error:
@@ -183,6 +206,21 @@ class Service:
         """The teacher's log-odds that each document answers the query."""
         return [float(score) for score in self.model.reranker.score(query, documents)]
 
+    def rationale(self, query: str, id: str) -> Rationale:
+        """Say in words why the teacher takes a stored document for right or wrong.
+
+        Raises:
+            ServingError: There is no such document, or nobody writes rationales (404).
+        """
+        if self.writer is None:
+            raise ServingError(
+                404, "no_rationales", "no rationales are written here", "start the server with --rationales"
+            )
+        text = self.get(id).content
+        (score,) = self.score(query, [text])
+        (words,) = self.engine.submit(Kind.RATIONALE, [(query, text, score >= 0)])
+        return Rationale(sigmoid(score), words, self.writer.name)
+
     def rank(self, query: str, documents: Sequence[str]) -> list[tuple[int, float, float]]:
         """Position, log-odds and probability of each document, best first; ties keep the order given."""
         scores = self.score(query, documents)
@@ -209,6 +247,19 @@ def _load(path: str | Path, dtype: DType) -> ServedModel:
 
     folder = Path(path).expanduser()
     return load_student(Description.read(folder).model_folder(folder), dtype=dtype)
+
+
+def _writer(teacher: PairTeacher, dtype: DType) -> Writer:
+    from rabtriever.rationale import RationaleWriter
+    from rabtriever.reranker import Reranker
+
+    if not isinstance(teacher, Reranker):
+        raise InputError(
+            "rationales are written by a language model, which an exported student does not bring",
+            hint="serve the model itself, or name a teacher to rerank with",
+            code="no_chat_model",
+        )
+    return RationaleWriter(teacher, dtype)
 
 
 def _unknown_document() -> ServingError:

@@ -6,6 +6,7 @@ import { list, plot } from "./hits.js";
 
 const at = (id) => document.getElementById(id);
 let asked = 0;
+let rationales = false;
 
 function fail(error) {
   at("error").textContent = error.message;
@@ -14,8 +15,9 @@ function fail(error) {
 
 async function look() {
   try {
-    const { status, documents } = await call("GET", "/ready");
-    at("status").textContent = `${documents} documents, ${status}`;
+    const state = await call("GET", "/ready");
+    rationales = state.rationales;
+    at("status").textContent = `${state.documents} documents, ${state.status}`;
   } catch (error) {
     at("status").textContent = error.message;
   }
@@ -29,11 +31,10 @@ async function search() {
   if (at("rerank").checked) request.rerank = at("depth").valueAsNumber || 10;
   if (at("filter").value.trim()) request.filter = at("filter").value.trim();
   try {
-    const requests = [call("POST", "/v1/search", request)];
-    if (at("compare").checked) requests.push(call("POST", "/v1/search", { ...request, hybrid: true }));
-    const answers = await Promise.all(requests);
+    const orders = at("compare").checked ? [{}, { hybrid: true }, { bm25: true, rerank: 0 }] : [{}];
+    const answers = await Promise.all(orders.map((order) => call("POST", "/v1/search", { ...request, ...order })));
     if (own !== asked) return; // a newer search is under way
-    draw(answers);
+    draw(answers, request.query);
   } catch (error) {
     if (own !== asked) return;
     at("results").replaceChildren();
@@ -43,11 +44,12 @@ async function search() {
   }
 }
 
-function draw(answers) {
-  const [{ hits, milliseconds }, hybrid] = answers;
-  const titles = hybrid ? ["Student", "Student and BM25"] : [""];
-  at("results").classList.toggle("two", Boolean(hybrid));
-  at("results").replaceChildren(...answers.map((answer, place) => list(titles[place], answer.hits, fail)));
+function draw(answers, query) {
+  const say = rationales && ((id) => call("POST", "/v1/rationale", { query, id }));
+  const [{ hits, milliseconds }] = answers;
+  const titles = answers.length > 1 ? ["Student", "Student and BM25", "BM25 alone"] : [""];
+  at("results").classList.toggle("side-by-side", answers.length > 1);
+  at("results").replaceChildren(...answers.map((answer, place) => list(titles[place], answer.hits, fail, say)));
   plot(at("plot"), hits);
   const reranked = hits.some((hit) => hit.stage === "teacher");
   at("cost").textContent = `${hits.length} hits in ${milliseconds.search.toFixed(0)} ms`

@@ -32,6 +32,7 @@ def operation_routes(serving: Serving) -> APIRouter:
             "status": status,
             "documents": service.index.count,
             "queued_texts": service.engine.queue.size,
+            "rationales": service.writer is not None,
         }
         return Json(answer)
 
