@@ -5,6 +5,8 @@
 
 Each client asks one query after the other over a connection of its own. Before the load every query is asked once,
 alone; every later answer must have the same hits, with scores equal to ``--tolerance``. Run it on a quiet machine.
+With ``--process PID`` the server's memory is watched too: after a tenth of the time, when all buffers have their size,
+it may not grow by more than ``--growth`` megabytes until the end.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 
 Expected = dict[str, list[tuple[str, float]]]
 
@@ -88,6 +91,23 @@ async def client(url: str, number: int, expected: Expected, until: float, tally:
                 tally.wrong += apart > options.tolerance
 
 
+async def watch(process: psutil.Process, samples: list[tuple[float, float]]) -> None:
+    """Seconds since the start and megabytes of memory that are the process's own, every two seconds."""
+    began = time.perf_counter()
+    while True:
+        samples.append((time.perf_counter() - began, process.memory_full_info().uss / 2**20))
+        await asyncio.sleep(2)
+
+
+def memory(samples: list[tuple[float, float]]) -> dict[str, float]:
+    """What a process's memory did after the first tenth of the time: medians of the first and the last third of it."""
+    settled = [mb for second, mb in samples if second >= samples[-1][0] / 10]
+    third = max(1, len(settled) // 3)
+    early, late = float(np.median(settled[:third])), float(np.median(settled[-third:]))
+    facts = {"mb_early": early, "mb_late": late, "mb_growth": late - early, "mb_most": max(mb for _, mb in samples)}
+    return {name: round(mb, 1) for name, mb in facts.items()}
+
+
 async def measure(options: Any) -> list[dict[str, Any]]:
     queries = [line.strip() for line in options.queries.read_text("utf-8").splitlines() if line.strip()]
     async with httpx.AsyncClient(base_url=options.url, timeout=120) as http:
@@ -96,8 +116,13 @@ async def measure(options: Any) -> list[dict[str, Any]]:
     for clients in options.clients:
         tally, began = Tally(), time.perf_counter()
         until = began + options.seconds
+        samples: list[tuple[float, float]] = []
+        watching = asyncio.create_task(watch(psutil.Process(options.process), samples)) if options.process else None
         await asyncio.gather(*(client(options.url, n, expected, until, tally, options) for n in range(clients)))
         rows.append(tally.row(clients, time.perf_counter() - began))
+        if watching is not None:
+            watching.cancel()
+            rows[-1] |= memory(samples)
         print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -110,7 +135,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="How long each number of clients is kept up.")
     parser.add_argument("--rerank", type=int, default=0)
     parser.add_argument("--tolerance", type=float, default=1e-3, help="Give 0.25 for bfloat16, which rounds by batch.")
-    rows = asyncio.run(measure(parser.parse_args()))
+    parser.add_argument("--process", type=int, metavar="PID", help="The server's, to watch its memory.")
+    parser.add_argument("--growth", type=float, default=20.0, metavar="MB", help="What it may grow by.")
+    options = parser.parse_args()
+    rows = asyncio.run(measure(options))
+    if any(row.get("mb_growth", 0.0) > options.growth for row in rows):
+        raise SystemExit("the server's memory grew")
     if any(row["wrong"] or row["failed"] for row in rows):
         raise SystemExit("there were wrong or failed answers")
 

@@ -53,7 +53,7 @@ WORK = {
     "mteb": STUDENT + "from rabtriever.integrations.mteb import RabtrieverEncoder; RabtrieverEncoder(student)",
     "mcp": "from rabtriever.integrations.mcp import NewDocument",
     "docs": "import material, mkdocstrings",
-    "ray": "import ray.data",
+    "ray": VERB.format(["index", "robot-skills", "my-skills", "-o", "by-ray", "--ray", "local"]),
 }
 """What each extra is for, in a line of Python. The extra ``dev`` is for the tests, which are its own check."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +14,12 @@ from rabtriever.cli.options import Json
 from rabtriever.cli.output import session
 
 if TYPE_CHECKING:
+    from rabtriever.index.protocol import Encoder
     from rabtriever.index.rows import Numbers
 
 __all__ = ["DType", "OnError", "index"]
 
-_WINDOW = 16
+_BATCH, _WINDOW = 256, 16
 _ACCELERATE_FROM = 20_000
 """Documents from which a cache is worth its disk: below, a plain pass over the vectors takes milliseconds."""
 
@@ -33,6 +36,18 @@ class DType(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+
+
+@contextmanager
+def _reading(student: Encoder, cluster: str | None) -> Iterator[tuple[Encoder, int, int]]:
+    """Who encodes, how many documents are committed together, and how many times as many are read ahead."""
+    if cluster is None:
+        yield student, _BATCH, _WINDOW
+        return
+    from rabtriever.cluster import ClusterStudent
+
+    with ClusterStudent(student, cluster) as workers:
+        yield workers, workers.batch_size, 1
 
 
 def index(
@@ -60,6 +75,10 @@ def index(
         DType | None,
         typer.Option(help="How a new index stores vectors: float32 (the default), or float16, which takes half."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Let a Ray cluster encode: its head's address, 'auto', or 'local'."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make an index of documents, or bring one up to date: only new and changed documents are encoded."""
@@ -73,9 +92,11 @@ def index(
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
         numbers: Numbers | None = None if dtype is None else dtype.value
-        student = load_student(model)
-        with Index.create(output, student, exist_ok=True, passages=how, dtype=numbers) as target:
-            counts = target.add(documents, window=_WINDOW, progress=out.progress)
+        with (
+            _reading(load_student(model), ray) as (student, size, window),
+            Index.create(output, student, exist_ok=True, passages=how, dtype=numbers) as target,
+        ):
+            counts = target.add(documents, batch_size=size, window=window, progress=out.progress)
             count = target.count
             if count >= _ACCELERATE_FROM:
                 out.progress.say("building the cache")
