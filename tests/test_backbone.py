@@ -220,10 +220,15 @@ def test_token_batches_keep_order_and_budget(budget: int) -> None:
 
 
 def test_dtype_is_asked_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "cores": 2}, raising=False)
     assert choose_dtype("auto", "cpu") == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert choose_dtype("auto", "cpu") == torch.float32
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as before torch 2.12
+    for there, wanted in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        assert choose_dtype("auto", "cpu") == wanted
     assert choose_dtype("bfloat16", "cpu") == torch.bfloat16
 
 

@@ -38,7 +38,7 @@ class Hub(Handler):
             if asked["organization"] == "others":
                 return self.send(b"", True, status=403)
             self.repositories.setdefault(name, {})
-            return self.reply({"url": f"http://127.0.0.1/{name}"})
+            return self.reply({"url": f"http://{self.headers['Host']}/{name}"})
         if self.path == "/api/validate-yaml":
             return self.reply({"errors": [], "warnings": []})
         name, verb = "/".join(self.path.split("/")[3:5]), self.path.split("/")[5]
@@ -50,7 +50,7 @@ class Hub(Handler):
         for line in lines:
             if line["key"] == "file":
                 self.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return self.reply({"commitUrl": f"http://127.0.0.1/{name}/commit/{SHA}", "commitOid": SHA, "success": True})
+        return self.reply({"commitUrl": f"http://{self.headers['Host']}/{name}/commit/{SHA}", "commitOid": SHA, "success": True})
 
     def answer(self, body: bool) -> None:
         path = self.path.split("?")[0]

@@ -212,7 +212,7 @@ def test_health_and_ready_tell_the_truth(make: Any, error: Callable[..., Any]) -
     assert (response.status_code, error(response)["code"]) == (503, "failing")
     assert client.get("/health").json()["status"] == "healthy"
     student.broken = False
-    assert client.get("/ready").json() == {"status": "ready", "documents": 40, "queued_texts": 0}
+    assert client.get("/ready").json() == {"status": "ready", "documents": 40, "queued_texts": 0, "rationales": False}
 
 
 def test_nan_from_the_model_is_a_fault_and_no_answer(make: Any, error: Callable[..., Any]) -> None:

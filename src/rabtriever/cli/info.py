@@ -51,7 +51,7 @@ def _machine() -> dict[str, Any]:
 
     from rabtriever import __version__
     from rabtriever.base_models import EMBEDDED, cache_dir
-    from rabtriever.numerics import choose_dtype
+    from rabtriever.numerics import choose_dtype, processor_abilities
     from rabtriever.shipped import shipped_models
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,7 +61,7 @@ def _machine() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    features = torch.cpu.get_capabilities()
+    features = processor_abilities()
     fast = sorted(name for name, there in features.items() if there is True and name.startswith(_FEATURES))
     models = cache_dir() / "base_models"
     return {
