@@ -50,7 +50,8 @@ class Hub(Handler):
         for line in lines:
             if line["key"] == "file":
                 self.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return self.reply({"commitUrl": f"http://{self.headers['Host']}/{name}/commit/{SHA}", "commitOid": SHA, "success": True})
+        commit = f"http://{self.headers['Host']}/{name}/commit/{SHA}"
+        return self.reply({"commitUrl": commit, "commitOid": SHA, "success": True})
 
     def answer(self, body: bool) -> None:
         path = self.path.split("?")[0]
