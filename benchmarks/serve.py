@@ -99,13 +99,14 @@ async def watch(process: psutil.Process, samples: list[tuple[float, float]]) -> 
         await asyncio.sleep(2)
 
 
-def memory(samples: list[tuple[float, float]]) -> dict[str, float]:
+def memory(samples: list[tuple[float, float]]) -> dict[str, Any]:
     """What a process's memory did after the first tenth of the time: medians of the first and the last third of it."""
+    minutes = {int(second // 60): round(mb, 1) for second, mb in samples}
     settled = [mb for second, mb in samples if second >= samples[-1][0] / 10]
     third = max(1, len(settled) // 3)
     early, late = float(np.median(settled[:third])), float(np.median(settled[-third:]))
     facts = {"mb_early": early, "mb_late": late, "mb_growth": late - early, "mb_most": max(mb for _, mb in samples)}
-    return {name: round(mb, 1) for name, mb in facts.items()}
+    return {name: round(mb, 1) for name, mb in facts.items()} | {"mb_by_minute": list(minutes.values())}
 
 
 async def measure(options: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rabtriever.artifacts import check_same
+from rabtriever.batches import token_batches
 from rabtriever.errors import InputError, package_missing
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["ClusterStudent"]
 
 _CHARACTERS = 32_000
-"""Of texts that travel together: some seconds of a processor's work, and little beside what travelling costs."""
+"""Of texts that travel together: seconds of a processor's work, beside which travelling costs little."""
+_FRAME = 100
+"""What a text costs beside its own characters: its prompt."""
 _CONNECT_SECONDS = 10
 _CPUS = 4
 """Of each worker, which holds a model of its own."""
@@ -167,17 +170,9 @@ def _connected(address: str) -> Any:
 
 def _parcels(texts: Sequence[str]) -> Iterator[list[int]]:
     """Rows of texts that travel together: of nearly one length, the longest first, so that no worker ends late."""
-    parcel: list[int] = []
-    size = 0
-    for row in sorted(range(len(texts)), key=lambda row: -len(texts[row])):
-        cost = 100 + len(texts[row])  # a short text costs its prompt as well
-        if parcel and size + cost > _CHARACTERS:
-            yield parcel
-            parcel, size = [], 0
-        parcel.append(row)
-        size += cost
-    if parcel:
-        yield parcel
+    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    for parcel in token_batches([_FRAME + len(texts[row]) for row in order], _CHARACTERS):
+        yield [order[place] for place in parcel]
 
 
 def _encode(model: str, dtype: DType, cpus: int, texts: list[str]) -> tuple[str, NDArray[np.float32]]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +12,7 @@ from rabtriever import Retriever
 from rabtriever.training.config import DistillConfig, LoraConfig, TeacherConfig, TrainConfig
 from rabtriever.training.pipeline import train
 from toy_data import SHORT, toy_dataset
-
-_SECONDS = 900
-"""Long enough for a machine that does other things as well."""
+from trainings import Training
 
 
 @pytest.fixture
@@ -39,64 +33,33 @@ def config(tiny_folder: Callable[..., Path]) -> TrainConfig:
     )
 
 
-class Command:
-    """``rabtriever train`` in a process of its own."""
-
-    def __init__(self, data: Path, model: Path, settings: Path, cache: Path) -> None:
-        self.model = model
-        environment = {**os.environ, "RABTRIEVER_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rabtriever", "train", str(data), "-o", str(model), "--config", str(settings)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, pattern: str) -> None:
-        """Until a file of the run's state appears."""
-        end = time.monotonic() + _SECONDS
-        while not any((self.model / "runs").glob(pattern)):
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.01)
-
-    def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
-        """Send a signal, if any; the exit code and what was said on stderr."""
-        if number is not None:
-            self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=_SECONDS)
-        assert "Traceback" not in said
-        return self.process.returncode, said
-
-
 def test_ctrl_c_and_kill_change_no_bit(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, settings = tmp_path / "data", tmp_path / "settings.yaml"
     toy_dataset().save(data)
     settings.write_text(config.model_dump_json())  # JSON is YAML
 
-    def command() -> Command:
-        return Command(data, tmp_path / "model", settings, tmp_path / "cache")
+    def command() -> Training:
+        return Training(data, tmp_path / "model", settings, tmp_path / "cache")
 
     first = command()
     first.wait_for("teacher-state/plan-1.json")
-    code, said = first.end(signal.SIGINT)
+    code, _, said = first.end(signal.SIGINT)
     assert code == 130
     assert "what was trained so far is kept" in said
 
     second = command()
     second.wait_for("teacher-state/checkpoint-3*")
-    code, said = second.end(signal.SIGKILL)
+    code, _, said = second.end(signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert "goes on from step" in said
 
     third = command()
     third.wait_for("student/state.safetensors")
-    code, said = third.end(signal.SIGINT)
+    code, _, said = third.end(signal.SIGINT)
     assert code == 130
     assert "goes on from step" in said
 
-    code, said = command().end()
+    code, _, said = command().end()
     assert code == 0, said
     assert "teacher: trained already" in said
     assert "student: goes on from epoch" in said

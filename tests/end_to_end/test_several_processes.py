@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,48 +19,26 @@ from rabtriever.training.config import LoraConfig, TeacherConfig, TrainConfig
 from rabtriever.training.pipeline import train
 from rabtriever.training.processes import Processes
 from toy_data import SHORT, toy_dataset
+from trainings import Training
 
 RECIPE = Path(__file__).parents[2] / "experiments" / "qwen2.5-7b.yaml"
-SECONDS = 600
 ADAPTER = Path("backbone") / "adapter_model.safetensors"
 
 
-class Launch:
-    """``accelerate launch ... rabtriever train``; ``processes=1`` starts it by itself."""
+TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0")
 
-    def __init__(self, data: Path, model: Path, settings: Path, *more: str, processes: int = 2) -> None:
-        self.model = model
-        launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"]
-        train = ["-m", "rabtriever", "train", str(data), "-o", str(model), "--config", str(settings), *more, "--json"]
-        environment = {**os.environ, "RABTRIEVER_CACHE": str(model.with_name("cache")), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, *(launcher if processes > 1 else []), *train],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
-    def wait_for(self, pattern: str) -> None:
-        """Until a file of the run's state appears."""
-        end = time.monotonic() + SECONDS
-        while not any((self.model / "runs").glob(pattern)):
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.01)
+def start(data: Path, model: Path, settings: Path, *more: str, launcher: tuple[str, ...] = TWO) -> Training:
+    return Training(data, model, settings, model.with_name("cache"), *more, "--json", launcher=launcher)
 
-    def kill(self) -> None:
-        workers = psutil.Process(self.process.pid).children(recursive=True)  # in sessions of their own
-        assert len(workers) >= 2
-        self.process.kill()
-        for worker in workers:
-            worker.kill()
-        self.process.communicate(timeout=SECONDS)
 
-    def end(self) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr."""
-        said = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, *said
+def kill(training: Training) -> None:
+    """The launcher and its workers, which are in sessions of their own."""
+    workers = psutil.Process(training.process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    for process in (training.process, *workers):
+        process.kill()
+    training.process.communicate(timeout=600)
 
 
 @pytest.fixture
@@ -85,10 +59,10 @@ def assert_close(found: Path, expected: Path) -> None:
 def test_the_recipe_at_the_papers_size(tiny_folder: Callable[..., Path], data: Path, tmp_path: Path) -> None:
     """Its own file of settings, with a tiny model of its family in the place of the 7B one."""
     settings = ["--base", str(tiny_folder("qwen2")), "--set", "dtype=float32", "--set", "distill.epochs=2"]
-    code, stdout, stderr = Launch(data, tmp_path / "two", RECIPE, *settings).end()
+    code, stdout, stderr = start(data, tmp_path / "two", RECIPE, *settings).end()
     assert code == 0, stderr
     two = json.loads(stdout)  # one object: the second process says nothing
-    code, stdout, stderr = Launch(data, tmp_path / "one", RECIPE, *settings, processes=1).end()
+    code, stdout, stderr = start(data, tmp_path / "one", RECIPE, *settings, launcher=()).end()
     assert code == 0, stderr
     one = json.loads(stdout)
     assert two["teacher"]["config"] == TeacherConfig(**yaml.safe_load(RECIPE.read_text())["teacher"]).model_dump()
@@ -122,10 +96,10 @@ def test_killed_and_resumed_with_mined_documents(
     settings = tmp_path / "settings.yaml"
     settings.write_text(config.model_dump_json())  # JSON is YAML
     more = ("--set", "distill.epochs=2")
-    first = Launch(data, tmp_path / "two", settings, *more)
+    first = start(data, tmp_path / "two", settings, *more)
     first.wait_for("teacher-state/checkpoint-8/trainer_state.json")
-    first.kill()
-    code, stdout, stderr = Launch(data, tmp_path / "two", settings, *more).end()
+    kill(first)
+    code, stdout, stderr = start(data, tmp_path / "two", settings, *more).end()
     assert code == 0, stderr
     assert "goes on from step" in stderr
     two = json.loads(stdout)["teacher"]
