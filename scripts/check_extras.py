@@ -24,7 +24,7 @@ STUDENT = "from rabtriever import Index, Retriever; student = Retriever.from_pre
 WORK = {
     "train": "from rabtriever import Dataset; from rabtriever.training.candidates import Bm25Negatives; "
     "data = Dataset.example(); assert Bm25Negatives(data)('train', data.split('train')[0], 2)",
-    "eval": VERB.format(["evaluate", "robot-skills", "household", "--systems", "bm25", "--limit", "5"]),
+    "eval": VERB.format(["evaluate", "robot-skills", "example", "--systems", "bm25", "--limit", "5"]),
     "hybrid": VERB.format(["search", "skills", QUERY, "--hybrid"]),
     "fast": "from rabtriever import Index; print(Index.open('skills').accelerate())",
     "serve": "import json, signal, subprocess, sys, urllib.request; "

@@ -46,6 +46,17 @@ def test_hits_are_the_same_with_and_without(index: Index) -> None:
     assert index.check().cache == "ready"
 
 
+def test_an_index_named_by_a_relative_path(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(index.path.parent)
+    expected = index.search("q", k=20)
+    (index.path / "cache" / "documents-1.tmp-dead").mkdir(parents=True)
+    with Index.open(index.path.name, HashingStudent()) as here:
+        assert here.accelerate().documents == 1500
+        assert here.check().cache == ("ready" if accelerator.version() else "exact")
+        assert here.search("q", k=20) == expected
+    assert not list(index.path.glob("cache/*.tmp-*"))
+
+
 def test_rows_newer_than_the_cache_are_found_and_deleted_ones_are_not(index: Index) -> None:
     pytest.importorskip("faiss")
     index.accelerate()

@@ -94,8 +94,9 @@ def build(
     """
     target = folder / FOLDER / f"{description.table}-{snapshot.version}"
     with exclusive(folder, "cache"), atomic_folder(target, marker=_HEADER) as fresh:
-        for left in {*(folder / FOLDER).glob("*.tmp-*"), *(folder / FOLDER).glob("*.old-*")} - {fresh}:
-            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
+        for left in (*fresh.parent.glob("*.tmp-*"), *fresh.parent.glob("*.old-*")):
+            if left != fresh:
+                shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
         _copy(snapshot, fresh)
         segment = _segment(fresh, description.dimension)
         codes, recall, bits = _quantise(fresh, segment, queries, fast) if len(segment) else (None, None, None)
