@@ -82,7 +82,7 @@ SHIPPED = shipped.shipped_models()
 
 
 def test_something_is_shipped() -> None:
-    assert "robot-skills" in SHIPPED
+    assert SHIPPED == ["general", "robot-skills"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -125,3 +125,27 @@ def test_the_robots_skills_are_found(smollm2: Path, tmp_path: Path) -> None:
             first = index.search(task, k=1, rerank=5)[0].text
             assert first.startswith(right), (task, first)
             assert right in index.search(task, k=1)[0].text, task
+
+
+FACTS = {
+    "Milk left out in the sun turned sour.": "Warmth lets bacteria multiply, and bacteria spoil food.",
+    "The wet towel on the line was dry by noon.": "Heat makes water evaporate.",
+    "She could not see her friend in the dark room.": "Eyes need light to see objects.",
+    "The plant by the window bent towards the glass.": "Plants grow in the direction of sunlight.",
+    "He wore a helmet, and the fall did not hurt his head.": "Protective gear absorbs the force of a blow.",
+    "The magnet pulled the nail out of the sawdust.": "Magnets attract objects made of iron.",
+    "The ice cube in the glass got smaller and smaller.": "Solids melt when they take up heat.",
+    "The old bridge collapsed under the truck.": "Structures fail when the load exceeds their strength.",
+}
+"""Situations and facts of our own; most share no word."""
+
+
+@pytest.mark.slow
+def test_facts_that_explain_are_found(smollm2: Path, tmp_path: Path) -> None:
+    facts = [*FACTS.values(), *SKILLS]
+    with Index.create(tmp_path / "facts", Retriever.from_pretrained("general")) as index:
+        index.add(facts)
+        ranks = [[hit.text for hit in index.search(query, k=len(facts))].index(right) for query, right in FACTS.items()]
+        assert sum(rank < 3 for rank in ranks) >= 6, ranks
+        reread = [index.search(query, k=1, rerank=5)[0].text == right for query, right in FACTS.items()]
+        assert sum(reread) >= 5, reread
