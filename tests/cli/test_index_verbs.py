@@ -58,7 +58,11 @@ def test_documents_are_listed_shown_and_deleted(cli: Cli, index: Path) -> None:
 
 def test_search_takes_words_and_a_threshold(cli: Cli, index: Path) -> None:
     hits = cli("search", index, "17", "--hybrid", "--json").json["hits"]
-    assert "d17" in [hit["id"] for hit in hits]
+    assert cli("search", index, "17", "--fusion", "1000", "--json").json["hits"][0]["id"] == "d17"
+    assert cli("search", index, "17", "--fusion", "0.5", "--json").json["hits"] == hits
+    assert cli("search", index, "17", "--fusion", "0", "--json").json == cli("search", index, "17", "--json").json
+    assert "d17" in [hit["id"] for hit in cli("search", index, "17", "--fusion", "ranks", "--json").json["hits"]]
+    assert "BM25's weight" in cli("search", index, "17", "--fusion", "rank", "--json").json["error"]["message"]
     assert all(
         hit["probability"] >= 0.5 for hit in cli("search", index, "q", "--threshold", "0.5", "--json").json["hits"]
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.doubles import HashingStudent
 from rabtriever.data import Document, Query
 from rabtriever.errors import InputError
 from rabtriever.evaluation import (
@@ -18,6 +19,7 @@ from rabtriever.evaluation import (
     System,
     TeacherSystem,
 )
+from rabtriever.index import Index
 
 CORPUS = {
     "d1": Document("d1", "find a sponge to wipe the spill"),
@@ -157,7 +159,7 @@ class Fixed:
         self.name, self.order = " ".join(order), order
 
     def rank(self, queries: Sequence[Query], corpus: object, k: int) -> dict[str, dict[str, float]]:
-        return {query.id: {id_: -float(place) for place, id_ in enumerate(self.order[:k])} for query in queries}
+        return {query.id: {id_: 1.0 / place for place, id_ in enumerate(self.order[:k], 1)} for query in queries}
 
 
 def best_first(system: System, k: int = 10) -> list[str]:
@@ -166,10 +168,58 @@ def best_first(system: System, k: int = 10) -> list[str]:
 
 
 def test_hybrid_ranks_as_the_sums_of_reciprocal_ranks() -> None:
+    def fused(*parts: Fixed, depth: int = 100) -> HybridSystem:
+        return HybridSystem(*parts, depth=depth, hybrid="ranks")
+
     # d2: 1/61 + 1/62, d1: 1/62 + 1/63, d3: 1/63 + 1/61
-    assert best_first(HybridSystem(Fixed("d2", "d1", "d3"), Fixed("d3", "d2", "d1"))) == ["d2", "d3", "d1"]
-    assert best_first(HybridSystem(Fixed("d2", "d1"), Fixed("d3")), k=2) == ["d2", "d3"]  # equal: the first one's
-    assert best_first(HybridSystem(Fixed("d1", "d2", "d3"), Fixed("d3", "d2", "d1"), depth=1), k=1) == ["d1"]
+    assert best_first(fused(Fixed("d2", "d1", "d3"), Fixed("d3", "d2", "d1"))) == ["d2", "d3", "d1"]
+    assert best_first(fused(Fixed("d2", "d1"), Fixed("d3")), k=2) == ["d2", "d3"]  # equal: the first one's
+    assert best_first(fused(Fixed("d1", "d2", "d3"), Fixed("d3", "d2", "d1"), depth=1), k=1) == ["d1"]
+
+
+class Hashing(HashingStudent):
+    """An index's student that can be evaluated too."""
+
+    def similarity(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> NDArray[np.float32]:
+        return queries @ documents.T + np.float32(self.bias)
+
+
+class Scored:
+    """Gives documents fixed scores."""
+
+    name = "scored"
+
+    def __init__(self, **scores: float) -> None:
+        self.scores = scores
+
+    def rank(self, queries: Sequence[Query], corpus: object, k: int) -> dict[str, dict[str, float]]:
+        best = sorted(self.scores, key=lambda id_: -self.scores[id_])[:k]
+        return {query.id: {id_: self.scores[id_] for id_ in best} for query in queries}
+
+
+def test_hybrid_adds_a_share_of_the_seconds_score() -> None:
+    student, words = Scored(d1=1.0, d2=0.5, d3=-3.0), Scored(d1=0.0, d2=2.0, d3=7.0)
+    assert best_first(HybridSystem(student, words)) == ["d2", "d1", "d3"]  # 1.5, 1.0, 0.5
+    assert best_first(HybridSystem(student, words, hybrid=1)) == ["d3", "d2", "d1"]
+    assert best_first(HybridSystem(student, words, hybrid=0)) == ["d1", "d2", "d3"]
+    # Each system's best alone are fused, with the other's scores of them.
+    assert best_first(HybridSystem(student, words, depth=1)) == ["d1", "d3"]
+    with pytest.raises(InputError, match="hybrid must be"):
+        HybridSystem(student, words, hybrid=-1)
+
+
+def test_hybrid_is_the_same_in_the_library_and_in_the_evaluation(tmp_path: Path) -> None:
+    student = Hashing()
+    corpus = {f"d{n}": Document(f"d{n}", f"text {n} " + "of a room " * n) for n in range(40)}
+    queries = [Query(f"q{n}", f"text {n}") for n in range(5, 10)]
+    index = Index.create(tmp_path / "index", student)
+    index.add(list(corpus.values()))
+    for hybrid in (True, 1.7, "ranks"):
+        found = HybridSystem(StudentSystem(student), hybrid=hybrid).rank(queries, corpus, 10)
+        for query in queries:
+            hits = index.search(query.text, 10, hybrid=hybrid)
+            ours = found[query.id]
+            assert sorted(ours, key=lambda id_: -ours[id_]) == [hit.id for hit in hits]
 
 
 def test_the_teacher_reads_what_a_faster_system_found() -> None:

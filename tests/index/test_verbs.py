@@ -6,13 +6,15 @@ import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from index.doubles import HashingStudent, brute_force, numbered
+from rabtriever.bm25 import Bm25
 from rabtriever.data import Document
 from rabtriever.errors import DataError, InputError
-from rabtriever.fusion import fuse
+from rabtriever.fusion import checked_hybrid, fuse_ranks, fuse_scores, parse_hybrid
 from rabtriever.index import Counts, Index, Passages
 from rabtriever.index.locks import exclusive
 from rabtriever.index.passages import cut
@@ -72,18 +74,52 @@ def test_reading_goes_on_where_the_former_version_was_read(index: Index, monkeyp
     assert index._snapshot.parts[0].segment is whole
 
 
-def test_hybrid_search_fuses_the_ranks_of_student_and_words(index: Index, student: HashingStudent) -> None:
+def test_hybrid_search_adds_a_share_of_bm25_to_the_log_odds(index: Index) -> None:
+    documents = numbered(0, 200)
+    index.add(documents)
+    index.add([Document("word", "a zebra crosses the street"), Document("words", "zebra after zebra in the street")])
+    texts = {hit.id: hit.content for hit in index.search("zebra", k=300)}
+    for query in ("the zebra", "document 17", "street"):
+        student = {hit.id: hit.score for hit in index.search(query, k=300)}
+        words = dict(zip(texts, map(float, next(Bm25(list(texts.values())).scores([query]))), strict=True))
+        for hybrid, weight in ((True, 0.5), (2, 2.0), (0.3, 0.3)):
+            hits = index.search(query, k=60, hybrid=hybrid)
+            sums = sorted((student[id_] + weight * words[id_] for id_ in texts), reverse=True)
+            got = [student[hit.id] + weight * words[hit.id] for hit in hits]
+            assert got == pytest.approx(sums[:60], abs=1e-4)
+        assert index.search(query, k=60, hybrid=0) == index.search(query, k=60)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "rank", None, [1]])
+def test_what_is_no_way_to_fuse_is_refused(index: Index, wrong: object) -> None:
+    with pytest.raises(InputError, match="hybrid must be"):
+        index.search("q", hybrid=wrong)  # type: ignore[call-overload]
+
+
+def test_scores_are_added_and_equal_sums_are_the_students() -> None:
+    student = {"a": 1.0, "b": 3.0, "c": 2.0}
+    assert fuse_scores(student, {}, 0.5) == ["b", "c", "a"]
+    assert fuse_scores(student, {"a": 4.0}, 0.5) == ["b", "a", "c"]
+    assert fuse_scores(student, {"a": 4.1}, 0.5) == ["a", "b", "c"]
+    assert (parse_hybrid("ranks"), parse_hybrid("1"), checked_hybrid(True)) == ("ranks", 1.0, 0.5)
+    for text in ("nan", "-2", "rank", ""):
+        with pytest.raises(InputError, match="hybrid must be"):
+            parse_hybrid(text)
+
+
+@pytest.mark.parametrize("hybrid", [1000, "ranks"])
+def test_hybrid_search_finds_what_shares_words(index: Index, hybrid: int | Literal["ranks"]) -> None:
     documents = numbered(0, 200)
     index.add([*documents, Document("word", "a zebra crosses the street", metadata={"number": 7})])
     plain = {hit.id: hit for hit in index.search("the zebra", k=300)}
-    hits = index.search("the zebra", k=10, hybrid=True)
+    hits = index.search("the zebra", k=10, hybrid=hybrid)
     assert "word" in {hit.id for hit in hits[:2]}
     assert all(hit == plain[hit.id] for hit in hits)  # scores stay the student's
-    assert [hit.id for hit in index.search("zebra", k=1, hybrid=True, filter="number < 5")] != ["word"]
-    assert len(index.search("the zebra", k=300, hybrid=True)) == 201
-    unknown = index.search("xylophone", k=5, hybrid=True)
+    assert [hit.id for hit in index.search("zebra", k=1, hybrid=hybrid, filter="number < 5")] != ["word"]
+    assert len(index.search("the zebra", k=300, hybrid=hybrid)) == 201
+    unknown = index.search("xylophone", k=5, hybrid=hybrid)
     assert [hit.id for hit in unknown] == [hit.id for hit in index.search("xylophone", k=5)]
-    assert index.search(["the zebra", "xylophone"], k=10, hybrid=True)[0] == hits
+    assert index.search(["the zebra", "xylophone"], k=10, hybrid=hybrid)[0] == hits
 
 
 def test_bm25_alone_orders_by_words_and_scores_by_the_student(index: Index, student: HashingStudent) -> None:
@@ -100,8 +136,8 @@ def test_bm25_alone_orders_by_words_and_scores_by_the_student(index: Index, stud
 
 def test_ranks_are_fused_by_reciprocals() -> None:
     scores = {name: -float(ord(name)) for name in "abc"}
-    assert fuse([["a", "b", "c"], ["c", "b", "a"]], scores) == ["a", "c", "b"]
-    assert fuse([["a"], []], scores) == ["a"]
+    assert fuse_ranks([["a", "b", "c"], ["c", "b", "a"]], scores) == ["a", "c", "b"]
+    assert fuse_ranks([["a"], []], scores) == ["a"]
 
 
 def test_nothing_fits_is_an_answer(index: Index) -> None:

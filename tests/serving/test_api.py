@@ -21,6 +21,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"k": 3, "rerank": 7},
     {"filter": "parity = 'even' and number < 20"},
     {"hybrid": True, "k": 5},
+    {"hybrid": 1.5, "k": 5},
+    {"hybrid": 1, "k": 5},
+    {"hybrid": "ranks", "k": 5},
     {"threshold": 0.6},
     {"k": 5, "rerank": 3, "threshold": 0.2},
 ]

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["build_systems", "evaluate", "report_text"]
 
-_KINDS = "student, hybrid, rerank, teacher, untrained, untrained:BASE, bm25, dense:PATH_OR_HUB_ID"
-_TAKES_PATH = {
-    **dict.fromkeys(("student", "hybrid", "rerank", "teacher", "bm25"), (False,)),
-    "untrained": (False, True),
+_KINDS = "student, hybrid, hybrid:WEIGHT, hybrid:ranks, rerank, teacher, untrained[:BASE], bm25, dense:PATH_OR_HUB_ID"
+_TAKES_MORE = {
+    **dict.fromkeys(("student", "rerank", "teacher", "bm25"), (False,)),
+    **dict.fromkeys(("hybrid", "untrained"), (False, True)),
     "dense": (True,),
 }
 _RERANKED = 20
@@ -148,19 +148,20 @@ def build_systems(model: str, wanted: str | None, candidates: int | None = None)
     models = _Models(model)
     names = _names(wanted) if wanted is not None else [*models.parts, "bm25"]
     from rabtriever.evaluation import Bm25System, DenseSystem, HybridSystem, TeacherSystem
+    from rabtriever.fusion import parse_hybrid
 
-    def load(kind: str, path: str) -> System:
+    def load(kind: str, more: str) -> System:
         if kind == "student":
             return models.student_system
         if kind == "hybrid":
-            return HybridSystem(models.student_system)
+            return HybridSystem(models.student_system, hybrid=parse_hybrid(more) if more else True)
         if kind == "rerank":
             return TeacherSystem(models.teacher, candidates=candidates or _RERANKED, first=models.student_system)
         if kind == "teacher":
             return TeacherSystem(models.teacher, candidates=candidates)
         if kind == "untrained":
-            return TeacherSystem(models.untrained(path), "untrained teacher", candidates)
-        return DenseSystem(path) if kind == "dense" else Bm25System()
+            return TeacherSystem(models.untrained(more), "untrained teacher", candidates)
+        return DenseSystem(more) if kind == "dense" else Bm25System()
 
     return {name: load(name.partition(":")[0], name.partition(":")[2]) for name in names}
 
@@ -246,8 +247,8 @@ def _names(wanted: str) -> list[str]:
 
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
-        kind, _, path = name.partition(":")
-        if bool(path) not in _TAKES_PATH.get(kind, ()):
+        kind, _, more = name.partition(":")
+        if bool(more) not in _TAKES_MORE.get(kind, ()):
             raise InputError(f"--systems: {name!r} is no system", hint=f"choose from {_KINDS}")
     if not names or len(set(names)) < len(names):
         raise InputError(f"--systems: {wanted!r} must name systems, each once", hint=f"choose from {_KINDS}")

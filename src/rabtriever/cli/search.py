@@ -14,6 +14,7 @@ import typer
 
 from rabtriever.cli.options import Json, ModelOfIndex
 from rabtriever.cli.output import one_line, session
+from rabtriever.fusion import parse_hybrid
 
 if TYPE_CHECKING:
     from rabtriever.data import Document
@@ -30,7 +31,11 @@ def search(
     filter: Annotated[
         str | None, typer.Option(metavar="EXPR", help="Which documents take part, as in \"room = 'kitchen'\".")
     ] = None,
-    hybrid: Annotated[bool, typer.Option("--hybrid", help="Fuse the student's ranks with those of BM25.")] = False,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Let BM25 take part in the order.")] = False,
+    fusion: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHT|ranks", help="--hybrid with another weight of BM25 than 0.5, or by ranks."),
+    ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="The order of BM25 alone, to compare with.")] = False,
     threshold: Annotated[
         float | None, typer.Option(metavar="P", min=0, max=1, help="Show only hits of at least this probability.")
@@ -41,7 +46,8 @@ def search(
     """Answer a query from an index."""
     with session(json) as out:
         with _open(index, model) as opened:
-            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=hybrid, bm25=bm25, threshold=threshold)
+            fused = hybrid if fusion is None else parse_hybrid(fusion)
+            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=fused, bm25=bm25, threshold=threshold)
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
 
 

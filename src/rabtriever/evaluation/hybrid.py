@@ -7,29 +7,41 @@ from collections.abc import Sequence
 from rabtriever.data.records import Query
 from rabtriever.evaluation.ranking import ranked
 from rabtriever.evaluation.systems import Bm25System, Corpus, Preparable, Scores, System
-from rabtriever.fusion import fuse
+from rabtriever.fusion import BM25_WEIGHT, Fusion, Hybrid, checked_hybrid, fuse_ranks, fuse_scores
 from rabtriever.progress import Progress
 
 __all__ = ["HybridSystem"]
 
+_MOST_SCORES = 1 << 20
+"""Of each system held at once: whole rankings are needed, since each system's best must have the other's scores."""
+
 
 class HybridSystem:
-    """Two systems' rankings, fused by the reciprocals of their ranks, as the index's hybrid search fuses them.
+    """Two systems fused, as the index's hybrid search fuses them.
 
     Args:
-        first: Usually the student.
-        second: BM25 when left out.
+        first: Usually the student; its scores should be log-odds.
+        second: BM25 when left out; a score of 0 says that nothing was found.
         depth: How many documents of each ranking are fused.
+        hybrid: The weight of the second's score, True for the usual one, or ``"ranks"``.
+
+    Raises:
+        InputError: ``hybrid`` is none of these.
 
     Example:
         >>> HybridSystem(Bm25System(), Bm25System()).name
-        'BM25 (bm25s, English stop words) and BM25 (bm25s, English stop words), fused'
+        'BM25 (bm25s, English stop words) and 0.5 of BM25 (bm25s, English stop words)'
     """
 
-    def __init__(self, first: System, second: System | None = None, depth: int = 100) -> None:
+    def __init__(
+        self, first: System, second: System | None = None, depth: int = 100, hybrid: Hybrid = BM25_WEIGHT
+    ) -> None:
         self._parts = (first, second or Bm25System())
         self._depth = depth
-        self.name = f"{self._parts[0].name} and {self._parts[1].name}, fused"
+        self._fusion: Fusion = checked_hybrid(hybrid)
+        names = [part.name for part in self._parts]
+        by_rank = self._fusion == "ranks"
+        self.name = f"{' and '.join(names)}, ranks fused" if by_rank else f"{names[0]} and {self._fusion} of {names[1]}"
 
     def prepare(self, corpus: Corpus, progress: Progress | None = None) -> None:
         """Let both read the corpus."""
@@ -39,12 +51,22 @@ class HybridSystem:
 
     def rank(self, queries: Sequence[Query], corpus: Corpus, k: int) -> Scores:
         """Score the best ``k`` documents for each query: minus their place in the fused ranking."""
-        found = [part.rank(queries, corpus, max(k, self._depth)) for part in self._parts]
+        together = max(1, _MOST_SCORES // max(1, len(corpus)))
         fused: Scores = {}
-        for query in queries:
-            first = found[0].get(query.id, {})
-            orders = [ranked(scores.get(query.id, {}), query.id)[: self._depth] for scores in found]
-            # What only the second has found has no score of the first: it comes last among equals.
-            ties = dict.fromkeys(orders[1], float("-inf")) | first
-            fused[query.id] = {id_: -float(place) for place, id_ in enumerate(fuse(orders, ties)[:k])}
+        for start in range(0, len(queries), together):
+            some = queries[start : start + together]
+            found = [part.rank(some, corpus, len(corpus)) for part in self._parts]
+            for query in some:
+                first, second = (scores.get(query.id, {}) for scores in found)
+                order = self._fuse(first, second, query.id)
+                fused[query.id] = {id_: -float(place) for place, id_ in enumerate(order[:k])}
         return fused
+
+    def _fuse(self, first: dict[str, float], second: dict[str, float], key: str) -> list[str]:
+        words = {id_: score for id_, score in second.items() if score > 0}  # 0: no word in common
+        orders = [ranked(scores, key)[: self._depth] for scores in (first, words)]
+        # What only the second has found has no score of the first: it comes last among equals.
+        scores = {id_: first.get(id_, float("-inf")) for id_ in dict.fromkeys(orders[0] + orders[1])}
+        if self._fusion == "ranks":
+            return fuse_ranks(orders, scores)
+        return fuse_scores(scores, words, self._fusion)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack, overload
 from rabtriever.data.lines import show
 from rabtriever.data.records import Document
 from rabtriever.errors import InputError
+from rabtriever.fusion import Hybrid
 from rabtriever.index import cache, check, searching
 from rabtriever.index.description import Description
 from rabtriever.index.protocol import Encoder
@@ -27,7 +28,7 @@ __all__ = ["Reader"]
 class _Options(TypedDict, total=False):
     rerank: int
     filter: str | None
-    hybrid: bool
+    hybrid: Hybrid
     bm25: bool
     threshold: float | None
 
@@ -201,7 +202,7 @@ class Reader:
         *,
         rerank: int = 0,
         filter: str | None = None,
-        hybrid: bool = False,
+        hybrid: Hybrid = False,
         bm25: bool = False,
         threshold: float | None = None,
     ) -> list[Hit] | list[list[Hit]]:
@@ -213,7 +214,8 @@ class Reader:
             rerank: How many of the student's best the teacher reads together with the query. They come first, in the
                 teacher's order; the student's others keep their places below.
             filter: Which documents take part, by their metadata: see :mod:`rabtriever.index.filter`.
-            hybrid: Order by the fused ranks of the student and of BM25 over the documents' words. Scores and
+            hybrid: Order by the student's log-odds plus a share of BM25's score over the documents' words: True for
+                0.5, a number for another, ``"ranks"`` for reciprocal ranks instead. The hits' own scores and
                 probabilities stay the student's.
             bm25: Order by BM25 alone, to compare with; documents that share no word with the query are left out.
             threshold: The least probability of a hit, 0 to 1. An empty list says that nothing fits.

@@ -10,31 +10,17 @@ import numpy as np
 
 from rabtriever.data.lines import show
 from rabtriever.errors import DataError, InputError
-from rabtriever.fusion import fuse
+from rabtriever.fusion import Fusion, Hybrid, checked_hybrid
 from rabtriever.index.filter import Filter
+from rabtriever.index.finding import Finder, Place
 from rabtriever.index.protocol import Encoder, Teacher, checked_vectors
 from rabtriever.index.records import Hit, check_share, sigmoid, whole_number
-from rabtriever.index.scan import best_of, top_k
 from rabtriever.index.snapshot import Part, Snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "Place",
-    "Wanted",
-    "answer",
-    "find",
-    "find_hybrid",
-    "find_words",
-    "hits_of",
-    "parse",
-    "reread",
-    "sample_queries",
-]
-
-Place = tuple[int, int, float]
-"""A part of the snapshot, a document in its segment, and the document's score."""
+__all__ = ["Wanted", "answer", "hits_of", "parse", "reread", "sample_queries"]
 
 _SAMPLED = 64
 _SAMPLE_CHARACTERS = 200
@@ -48,7 +34,7 @@ class Wanted:
     k: int
     rerank: int
     condition: Filter | None
-    hybrid: bool
+    hybrid: Fusion
     bm25: bool
     threshold: float
 
@@ -59,7 +45,7 @@ class Wanted:
         k: int,
         rerank: int,
         filter: str | None,
-        hybrid: bool,
+        hybrid: Hybrid,
         bm25: bool,
         threshold: float | None,
     ) -> Wanted:
@@ -73,9 +59,10 @@ class Wanted:
                 raise InputError(f"a query must be a text that is not empty, found {show(text)}")
         least = 0.0 if threshold is None else check_share("threshold", threshold)
         number = whole_number("k", k)
-        if hybrid and bm25:
+        fusion = checked_hybrid(hybrid)
+        if fusion and bm25:
             raise InputError("hybrid fuses BM25 with the student, and bm25 leaves the student out", hint="choose one")
-        return cls(queries, number, whole_number("rerank", rerank, least=0), parse(filter), hybrid, bm25, least)
+        return cls(queries, number, whole_number("rerank", rerank, least=0), parse(filter), fusion, bm25, least)
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Let the snapshot read what this search needs."""
@@ -101,82 +88,16 @@ def answer(snapshot: Snapshot, wanted: Wanted, student: Callable[[], Encoder], b
     names = [f"query {show(text)}" for text in wanted.queries]
     vectors = checked_vectors(student().encode_query(list(wanted.queries)), names, snapshot.dimension)
     depth = max(wanted.k, wanted.rerank)
+    finder = Finder(snapshot, wanted.queries, vectors, bias, wanted.condition)
     if wanted.hybrid:
-        places = find_hybrid(snapshot, wanted.queries, vectors, depth, bias, wanted.condition)
-    elif wanted.bm25:
-        places = find_words(snapshot, wanted.queries, vectors, depth, bias, wanted.condition)
+        places = finder.by_both(depth, wanted.hybrid)
     else:
-        places = find(snapshot, vectors, depth, bias, wanted.condition)
+        places = finder.by_words(depth) if wanted.bm25 else finder.by_student(depth)
     hits = hits_of(snapshot, places, vectors)
     if wanted.rerank:
         pairs = zip(wanted.queries, hits, strict=True)
         hits = [reread(student().reranker, text, found, wanted.rerank) for text, found in pairs]
     return [[hit for hit in found[: wanted.k] if hit.probability >= wanted.threshold] for found in hits]
-
-
-def find(
-    snapshot: Snapshot, queries: NDArray[np.float32], k: int, bias: float, condition: Filter | None
-) -> list[list[Place]]:
-    """The ``k`` best documents for each query ``(q, k)``, by exact scores.
-
-    Parts with an accelerator let it choose the candidates; all others are searched in full.
-    """
-    merged: list[list[tuple[float, str, Place]]] = [[] for _ in queries]
-    for number, (part, mask) in enumerate(zip(snapshot.parts, snapshot.masks(condition), strict=True)):
-        ids = part.segment.ids
-        for found, ranked in zip(merged, _in_part(part, queries, k, bias, mask), strict=True):
-            found += [(-score, ids[row], (number, row, score)) for row, score in ranked]
-    return [[place for _, _, place in sorted(found)[:k]] for found in merged]
-
-
-def find_hybrid(
-    snapshot: Snapshot,
-    texts: Sequence[str],
-    queries: NDArray[np.float32],
-    k: int,
-    bias: float,
-    condition: Filter | None,
-) -> list[list[Place]]:
-    """The ``k`` best by the fused ranks of the student and of BM25; each with the student's score."""
-    depth = max(100, 4 * k)
-    by_student = find(snapshot, queries, depth, bias, condition)
-    by_words = snapshot.lexical.find(texts, depth, snapshot.masks(condition))
-    fused = []
-    for query, dense, words in zip(queries, by_student, by_words, strict=True):
-        scores = {(part, row): score for part, row, score in dense}
-        scores |= _scored(snapshot, query, [place for place in words if place not in scores], bias)
-        order = fuse([[(part, row) for part, row, _ in dense], words], scores)
-        fused.append([(*place, scores[place]) for place in order[:k]])
-    return fused
-
-
-def find_words(
-    snapshot: Snapshot,
-    texts: Sequence[str],
-    queries: NDArray[np.float32],
-    k: int,
-    bias: float,
-    condition: Filter | None,
-) -> list[list[Place]]:
-    """The ``k`` best by BM25 alone; each with the student's score."""
-    found = []
-    for query, words in zip(queries, snapshot.lexical.find(texts, k, snapshot.masks(condition)), strict=True):
-        scores = _scored(snapshot, query, words, bias)
-        found.append([(*place, scores[place]) for place in words])
-    return found
-
-
-def _scored(
-    snapshot: Snapshot, query: NDArray[np.float32], places: Sequence[tuple[int, int]], bias: float
-) -> dict[tuple[int, int], float]:
-    """The student's scores of some documents."""
-    scores = {}
-    for number, part in enumerate(snapshot.parts):
-        rows = np.array([row for where, row in places if where == number], np.intp)
-        segment = part.segment
-        for row, score in best_of(segment.vectors, query, rows, len(rows), segment.ids, bias, segment.owner):
-            scores[number, row] = score
-    return scores
 
 
 def hits_of(snapshot: Snapshot, places: Sequence[Sequence[Place]], queries: NDArray[np.float32]) -> list[list[Hit]]:
@@ -231,21 +152,6 @@ def sample_queries(
         return checked_vectors(student().encode_query(queries or ["?"]), names or ["query '?'"], snapshot.dimension)
 
     return encode
-
-
-def _in_part(
-    part: Part, queries: NDArray[np.float32], k: int, bias: float, mask: NDArray[np.bool_] | None
-) -> list[list[tuple[int, float]]]:
-    segment = part.segment
-    rows = None if mask is None else np.flatnonzero(mask)
-    if segment.accelerator is not None:
-        chosen = segment.accelerator.candidates(queries, k, segment, mask)
-        if chosen is not None:
-            return [
-                best_of(segment.vectors, query, candidates, k, segment.ids, bias, segment.owner)
-                for query, candidates in zip(queries, chosen, strict=True)
-            ]
-    return top_k(segment.vectors, queries, k, segment.ids, norm=segment.norm, bias=bias, rows=rows, owner=segment.owner)
 
 
 def _best_passage(part: Part, row: int, query: NDArray[np.float32]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabtriever.dual_encoder import DualEncoder
+from rabtriever.fusion import Hybrid
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
 from rabtriever.integrations import missing_package
@@ -62,7 +63,7 @@ class RabtrieverRetriever(BaseRetriever):
         k: How many documents to find.
         rerank: How many of them the teacher reads again with the query.
         filter: Which documents take part, as in ``room = 'kitchen'``.
-        hybrid: Fuse the student's ranks with those of BM25.
+        hybrid: Let BM25 take part in the order, as in :meth:`rabtriever.Index.search`.
         threshold: The least probability of a document.
 
     Raises:
@@ -79,7 +80,7 @@ class RabtrieverRetriever(BaseRetriever):
     k: int = Field(default=10, ge=1)
     rerank: int = Field(default=0, ge=0)
     filter: str | None = None
-    hybrid: bool = False
+    hybrid: Hybrid = False
     threshold: float | None = None
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:

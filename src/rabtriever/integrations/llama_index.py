@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rabtriever.compiled import CompiledRetriever
 from rabtriever.errors import InputError
+from rabtriever.fusion import Hybrid
 from rabtriever.index import Hit
 from rabtriever.index.reading import Reader
 from rabtriever.integrations import missing_package
@@ -82,7 +83,7 @@ class RabtrieverRetriever(BaseRetriever):
         k: How many documents to find.
         rerank: How many of them the teacher reads again with the query.
         filter: Which documents take part, as in ``room = 'kitchen'``.
-        hybrid: Fuse the student's ranks with those of BM25.
+        hybrid: Let BM25 take part in the order, as in :meth:`rabtriever.Index.search`.
         threshold: The least probability of a document.
 
     Raises:
@@ -100,7 +101,7 @@ class RabtrieverRetriever(BaseRetriever):
         *,
         rerank: int = 0,
         filter: str | None = None,
-        hybrid: bool = False,
+        hybrid: Hybrid = False,
         threshold: float | None = None,
     ) -> None:
         super().__init__()

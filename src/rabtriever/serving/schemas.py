@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, StrictBool
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from rabtriever.serving.texts import Text
@@ -40,7 +40,11 @@ class SearchRequest(BaseModel):
     filter: Text | None = Field(
         None, max_length=2000, description="Which documents take part, as in `room = 'kitchen' and floor < 3`."
     )
-    hybrid: bool = Field(False, description="Fuse the student's ranks with those of BM25.")
+    hybrid: StrictBool | Annotated[FiniteFloat, Field(ge=0)] | Literal["ranks"] = Field(
+        False,
+        description="Order by the student's log-odds plus half of BM25's score; a number instead of `true` is another "
+        "share, and `ranks` fuses by reciprocal ranks.",
+    )
     bm25: bool = Field(False, description="The order of BM25 alone, to compare with; excludes `hybrid`.")
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = Field(
         None, description="Only hits of at least this probability."

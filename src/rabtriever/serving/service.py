@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from rabtriever.data.records import Document
 from rabtriever.errors import DataError, InputError, RabtrieverError
+from rabtriever.fusion import Hybrid
 from rabtriever.index import Hit, Index
 from rabtriever.index.records import Counts, DocumentLike, sigmoid
 from rabtriever.index.searching import reread
@@ -39,7 +40,7 @@ class Request:
         k: How many hits to return.
         rerank: How many of the student's best the teacher reads.
         filter: Which documents take part.
-        hybrid: Whether BM25 takes part in the order.
+        hybrid: Whether, and how, BM25 takes part in the order.
         bm25: Whether BM25 alone makes the order.
         threshold: The least probability of a hit.
         explain: Whether to say which dimensions made the student's score.
@@ -49,7 +50,7 @@ class Request:
     k: int = 10
     rerank: int = 0
     filter: str | None = None
-    hybrid: bool = False
+    hybrid: Hybrid = False
     bm25: bool = False
     threshold: float | None = None
     explain: bool = False
