@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +231,18 @@ def test_dtype_is_asked_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
         assert choose_dtype("auto", "cpu") == wanted
     assert choose_dtype("bfloat16", "cpu") == torch.bfloat16
+
+
+def test_few_kernels_are_kept_unless_the_environment_says_otherwise(
+    tiny_backbone: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    model = tiny_backbone("llama")
+    for before, after in ((None, "64"), ("7", "7")):
+        if before:
+            monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", before)
+        Backbone(model.model, model.tokenizer)
+        assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == after
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

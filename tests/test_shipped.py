@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,25 @@ SKILLS = [
     *("rinse the mug in the sink", "put the mug in or on the desk", "put the book in or on the bed"),
 ]
 """Tasks and skills of our own, in the training data's form; among the skills are some that it does not have."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_loads_without_a_warning_and_without_asking_any_host(
+    smollm2: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """peft asks the hub for the base model's config, and says so, unless it is told what it wants to know."""
+    asked = []
+
+    def refuse(host: str, *rest: object, **more: object) -> list[Any]:
+        asked.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Retriever.from_pretrained(name)
+    assert asked == []
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from rabtriever.batches import common_start, token_batches
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
-from rabtriever.numerics import DType, choose_dtype
+from rabtriever.numerics import DType, bound_kernel_cache, choose_dtype
 from rabtriever.prefix import Prefix, side_by_side
 
 __all__ = ["Backbone"]
@@ -48,6 +48,7 @@ class Backbone:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
     ) -> None:
+        bound_kernel_cache()
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, 2048)

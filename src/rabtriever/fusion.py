@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from reprlib import repr as brief
 from typing import Literal, TypeVar, cast
 
 from rabtriever.errors import InputError
@@ -47,7 +48,7 @@ def checked_hybrid(hybrid: Hybrid) -> Fusion:
     if isinstance(hybrid, int | float) and math.isfinite(hybrid) and hybrid >= 0:
         return float(hybrid)
     raise InputError(
-        f"hybrid must be true, false, BM25's weight (0 or more) or 'ranks', found {str(hybrid)[:40]!r}",
+        f"hybrid must be true, false, BM25's weight (0 or more) or 'ranks', found {brief(hybrid)}",
         hint=f"true is a weight of {BM25_WEIGHT}",
     )
 

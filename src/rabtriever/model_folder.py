@@ -7,6 +7,7 @@ configuration identifies. What does not belong together is refused when it is lo
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -228,13 +229,17 @@ def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], An
     from peft import PeftModel, get_peft_model_state_dict
 
     try:
-        adapted = PeftModel.from_pretrained(backbone.model, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for what has a new name there
+            adapted = PeftModel.from_pretrained(backbone.model, str(folder))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
         ) from error
-    state = {key: value.detach().clone() for key, value in get_peft_model_state_dict(adapted).items()}
+    # No embedding is adapted; left to find that out by itself, peft would ask the model hub for the base's config.
+    found = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    state = {key: value.detach().clone() for key, value in found.items()}
     config = adapted.peft_config["default"]
     backbone.model = adapted.merge_and_unload()
     backbone.model.requires_grad_(False).train(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from reprlib import repr as brief
 from typing import get_args
 
 from rabtriever.errors import InputError, RabtrieverError
@@ -87,7 +88,7 @@ class Index(Reader):
                 )
             return there
         if dtype not in (None, *get_args(Numbers)):
-            raise InputError(f"dtype must be one of {', '.join(get_args(Numbers))}, found {dtype!r}")
+            raise InputError(f"dtype must be one of {', '.join(get_args(Numbers))}, found {brief(dtype)}")
         # No file is a marker: what is there is never replaced.
         with atomic_folder(folder, marker="never") as fresh:
             description = Description.of(student, folder, passages)

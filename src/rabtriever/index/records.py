@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from reprlib import repr as brief
 from typing import Any, Literal, SupportsIndex
 
 from rabtriever.data.lines import show
@@ -189,7 +190,7 @@ def check_ids(ids: Iterable[str]) -> list[str]:
     names = list(ids)
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"an id must be a string, found {name!r}")
+            raise InputError(f"an id must be a string, found {brief(name)}")
     return names
 
 
@@ -208,7 +209,7 @@ def whole_number(name: str, value: SupportsIndex, least: int = 1) -> int:
     except TypeError:
         number = least - 1
     if number < least or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number of at least {least}, found {value!r}")
+        raise InputError(f"{name} must be a whole number of at least {least}, found {brief(value)}")
     return number
 
 
@@ -223,7 +224,7 @@ def check_share(name: str, value: float) -> float:
         0.5
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"{name} must be a number from 0 to 1, found {value!r}", hint="it is a probability")
+        raise InputError(f"{name} must be a number from 0 to 1, found {brief(value)}", hint="it is a probability")
     return float(value)
 
 

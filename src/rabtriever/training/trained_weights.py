@@ -83,7 +83,8 @@ class TrainedWeights:
         if self.adapted is not None:
             from peft import get_peft_model_state_dict
 
-            trained = {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(self.adapted).items()}
+            found = get_peft_model_state_dict(self.adapted, save_embedding_layers=False)  # none is adapted
+            trained = {k: v.detach().cpu().clone() for k, v in found.items()}
             if on_base:
                 teacher.adapter, teacher.adapter_config = trained, self.adapted.peft_config["default"]
             self.backbone.model = self.adapted.merge_and_unload()
