@@ -149,6 +149,20 @@ def test_only_the_newest_cache_is_kept_and_leftovers_go(index: Index) -> None:
     assert [path.name for path in (index.path / "cache").iterdir()] == [f"documents-{index.version}"]
 
 
+def test_a_cache_that_is_half_deleted_looks_like_none(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the process is killed while it deletes."""
+    index.accelerate()
+    index.add([("x", "y")])
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda path, **_: next(Path(path).glob("*.*")).unlink(missing_ok=True))
+        index.accelerate()
+    assert len(list((index.path / "cache").iterdir())) == 2
+    report = _reopened(index).check()
+    assert (report.clean, report.cache) == (True, "ready")
+    index.accelerate()
+    assert [path.name for path in (index.path / "cache").iterdir()] == [f"documents-{index.version}"]
+
+
 def test_long_documents_and_an_empty_index(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     index = Index.create(tmp_path / "index", HashingStudent(), passages=Passages(characters=30, overlap=5))

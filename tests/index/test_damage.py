@@ -12,8 +12,9 @@ import pytest
 from index.doubles import HashingStudent, numbered
 from rabtriever.data import Document
 from rabtriever.errors import DataError, InputError
-from rabtriever.index import Index
+from rabtriever.index import Hit, Index
 from rabtriever.index.rows import Row, to_table
+from rabtriever.index.seal import Seals, version_of
 from rabtriever.index.store import Store
 
 
@@ -102,12 +103,96 @@ def test_any_flipped_byte_is_found_or_harmless(index: Index) -> None:
     assert Index.open(index.path, HashingStudent()).search("q", k=40) == truth
 
 
+def _newest_manifest(index: Index) -> Path:
+    return max((index.path / "documents.lance" / "_versions").glob("*.manifest"), key=version_of)
+
+
+def _seal(index: Index) -> Path:
+    return index.path / "seals" / "documents.json"
+
+
+def _delete_some(index: Index) -> tuple[list[Hit], list[Path]]:
+    """Delete from both of the table's files; what is found then, and the files that say which rows are deleted."""
+    index.delete(["d3", "d7"])
+    index.delete(["d11", "d25"])
+    lists = sorted((index.path / "documents.lance" / "_deletions").iterdir())
+    sealed = json.loads(_seal(index).read_text())["files"]
+    # One of them has been replaced by the second deletion, and no longer counts.
+    assert len(sealed) == len(lists) == 3
+    return index.search("q", k=40), [path for path in lists if f"_deletions/{path.name}" in sealed]
+
+
+def test_damage_to_what_says_which_rows_there_are_is_named_and_mended_from_a_copy(index: Index) -> None:
+    """Lance reads these as they are: a flipped bit brings a deleted document back, or ends the process."""
+    truth, lists = _delete_some(index)
+    rng = np.random.default_rng(0)
+    for file in [*lists, _newest_manifest(index)]:
+        good = file.read_bytes()
+        bad = [None, b"", good[: len(good) // 2], good[:-1]]
+        for place in rng.choice(len(good), 20, replace=False):
+            flipped = bytearray(good)
+            flipped[place] ^= 1 << rng.integers(8)
+            bad.append(bytes(flipped))
+        for content in bad:
+            file.unlink() if content is None else file.write_bytes(content)
+            with pytest.raises(DataError, match=f"{file.name} is {'missing' if content is None else 'damaged'}"):
+                Index.open(index.path, HashingStudent())
+            with pytest.raises(DataError, match=file.name):  # in a process that has it open as well
+                index.refresh()
+                index.add(numbered(90, 91))
+            repaired = Index.repair(index.path, HashingStudent())
+            assert (repaired.restored, repaired.rolled_back, repaired.removed) == (
+                (f"{file.parent.name}/{file.name}",), 0, (),
+            )  # fmt: skip
+            assert file.read_bytes() == good
+        assert Index.open(index.path, HashingStudent()).search("q", k=40) == truth
+
+
+def test_a_damaged_seal_accuses_nobody(index: Index) -> None:
+    truth, _ = _delete_some(index)
+    good = _seal(index).read_bytes()
+    for place in np.random.default_rng(0).choice(len(good), 60, replace=False):
+        flipped = bytearray(good)
+        flipped[place] ^= 0x04
+        _seal(index).write_bytes(flipped)
+        assert Index.open(index.path, HashingStudent()).search("q", k=40) == truth
+    _seal(index).unlink()  # as in an index of an older release
+    old = Index.open(index.path, HashingStudent())
+    assert (old.search("q", k=40), old.check().clean) == (truth, True)
+    old.add(numbered(50, 51))
+    assert json.loads(_seal(index).read_text())["version"] == old.version
+
+
+def test_what_was_damaged_before_the_next_commit_is_not_sealed_as_right(index: Index) -> None:
+    _, lists = _delete_some(index)
+    lists[0].write_bytes(b"\0" * 8 + lists[0].read_bytes()[8:])
+    seals = Seals(index.path, "documents")
+    (index.path / "documents.lance" / "_versions" / f"{2**64 - 2 - index.version}.manifest").write_bytes(
+        _newest_manifest(index).read_bytes()
+    )
+    seals.write()  # of a newer version, which refers to the same files
+    with pytest.raises(DataError, match=f"{lists[0].name} is damaged"):
+        Seals(index.path, "documents").verify()
+
+
+def test_a_commit_that_was_not_sealed_any_more_is_taken_as_it_is(index: Index) -> None:
+    """The process was killed between the two."""
+    truth, _ = _delete_some(index)
+    sealed = _seal(index).read_bytes()
+    index.add(numbered(60, 61))
+    index.compact()
+    _seal(index).write_bytes(sealed)  # of an earlier version, whose files are gone
+    later = Index.open(index.path, HashingStudent())
+    assert (len(later), later.check().clean) == (len(truth) + 1, True)
+
+
 def test_a_torn_commit_is_left_for_the_one_before(index: Index) -> None:
     before = index.search("q", k=40)
     version = index.version
     index.add(numbered(40, 50))
-    newest = min((index.path / "documents.lance" / "_versions").glob("*.manifest"), key=lambda path: path.name)
+    newest = _newest_manifest(index)
     newest.write_bytes(newest.read_bytes()[:40])
+    _seal(index).unlink()  # the power failed before it was written
     with pytest.raises(DataError):
         Index.open(index.path, HashingStudent()).check()
     repaired = Index.repair(index.path, HashingStudent())

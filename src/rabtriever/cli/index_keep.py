@@ -100,11 +100,14 @@ def repair(index: IndexFolder, json: Json = False) -> None:
             "removed": done.removed,
             "kept_in": done.kept_in,
             "versions_left_behind": done.rolled_back,
+            "restored": done.restored,
         }
         lines = [
             f"{len(done.encoded):,} encoded again, {len(done.removed):,} taken out",
             *(f"  {one_line(id)}" for id in done.removed),
         ]
+        if done.restored:
+            lines.append(f"restored from copies: {', '.join(done.restored)}")
         if done.kept_in is not None:
             lines.append(f"what could be read of them is in {done.kept_in}; index them again")
         if done.rolled_back:

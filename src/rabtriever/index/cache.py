@@ -9,6 +9,7 @@ Disk: four bytes for each number of a vector, and one (or two) for its code. Mem
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def build(
         write_json(fresh / _HEADER, header.model_dump(mode="json"))
     for other in _caches(folder):
         if other != target:
-            shutil.rmtree(other, ignore_errors=True)  # readers that have it mapped keep its pages (not on Windows)
+            _remove(other)
     return header
 
 
@@ -156,6 +157,8 @@ def state(folder: Path, description: Description) -> tuple[str, list[str]]:
 
 def drop(folder: Path) -> None:
     """Delete all caches of an index."""
+    for place in _caches(folder):
+        _remove(place)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
@@ -251,6 +254,14 @@ def _caches(folder: Path) -> list[Path]:
     """The caches there are, the newest first; what an interrupted build left beside them is not among them."""
     places = [path for path in (folder / FOLDER).glob("*") if path.suffix == "" and "-" in path.name]
     return sorted(places, key=lambda path: -int(path.name.rpartition("-")[2]) if path.name[-1].isdigit() else 0)
+
+
+def _remove(place: Path) -> None:
+    """Delete a cache; readers that have it mapped keep its pages (not on Windows)."""
+    aside = place.with_name(f"{place.name}.old-{secrets.token_hex(4)}")  # half deleted, it would look damaged
+    with suppress(OSError):
+        place = place.rename(aside)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _sum(path: Path) -> int:

@@ -202,7 +202,9 @@ class Index(Reader):
 
     @classmethod
     def repair(cls, path: str | Path, student: Encoder | None = None) -> repair.Repaired:
-        """Mend what :meth:`check` finds: encode again, take out what cannot be mended, go back to a readable version.
+        """Mend what :meth:`check` finds: restore from copies, encode again, take out what cannot be mended.
+
+        Where the newest version cannot be read, and no copy helps, it goes back to the newest that can.
 
         Args:
             path: The folder of an index, which need not be possible to open.
@@ -212,9 +214,11 @@ class Index(Reader):
             DataError: No version can be read.
         """
         folder = Path(path).expanduser()
-        rolled_back = repair.roll_back(folder, Description.read(folder))
+        description = Description.read(folder)
+        restored = repair.restore_copies(folder, description)
+        rolled_back = repair.roll_back(folder, description)
         index = cls.open(folder, student)
-        return repair.repair(index._store, index._encoding, rolled_back)
+        return repair.repair(index._store, index._encoding, rolled_back, restored)
 
     def reindex(self, student: Encoder, progress: Progress | None = None) -> None:
         """Move to another model without downtime: encode all documents beside the index, then swap.

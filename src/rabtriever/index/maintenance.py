@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rabtriever.index.description import Description
 from rabtriever.index.locks import exclusive, held_versions
+from rabtriever.index.seal import Seals
 from rabtriever.index.storage import lance_errors
 from rabtriever.index.store import Store
 
@@ -104,3 +105,4 @@ def _drop_tables(folder: Path, held: set[str]) -> None:
         if name not in held | {description.table, description.pending}:
             with suppress(OSError):
                 shutil.rmtree(path)
+            Seals(folder, name).drop()

@@ -18,13 +18,12 @@ from rabtriever.index.check import Problem, wrong_rows
 from rabtriever.index.description import Description
 from rabtriever.index.locks import exclusive
 from rabtriever.index.rows import DOCUMENT_COLUMNS
+from rabtriever.index.seal import Seals, version_of
 from rabtriever.index.storage import lance_errors
 from rabtriever.index.store import Store
 from rabtriever.index.writing import Encoding, encode_again
 
-__all__ = ["Repaired", "repair", "roll_back"]
-
-_LAST = 2**64 - 1
+__all__ = ["Repaired", "repair", "restore_copies", "roll_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +35,14 @@ class Repaired:
         removed: Ids of documents taken out, to be indexed again.
         kept_in: The file that holds what could still be read of those.
         rolled_back: How many of the newest versions could not be read, and were left for the one before them.
+        restored: Damaged or missing files of which there was a copy.
     """
 
     encoded: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     kept_in: Path | None = None
     rolled_back: int = 0
+    restored: tuple[str, ...] = ()
 
 
 def roll_back(folder: Path, description: Description) -> int:
@@ -54,13 +55,14 @@ def roll_back(folder: Path, description: Description) -> int:
         DataError: None can be read.
     """
     versions = folder / f"{description.table}.lance" / "_versions"
-    numbers = sorted((number for path in versions.glob("*.manifest") if (number := _number(path))), reverse=True)
+    numbers = sorted((number for path in versions.glob("*.manifest") if (number := version_of(path))), reverse=True)
     with exclusive(folder):
         moved: dict[Path, Path] = {}
         for skipped, number in enumerate(numbers):
             if _reads(folder, description, number):
                 return skipped
             moved |= _set_aside(folder, versions, number)  # or no other could be opened
+            Seals(folder, description.table).drop()
         for place, aside in moved.items():
             aside.rename(place)
     raise DataError(
@@ -69,19 +71,26 @@ def roll_back(folder: Path, description: Description) -> int:
     )
 
 
-def repair(store: Store, encoding: Encoding, rolled_back: int = 0) -> Repaired:
+def restore_copies(folder: Path, description: Description) -> tuple[str, ...]:
+    """Put copies in the place of damaged or missing files that say which rows there are; return which."""
+    with exclusive(folder):
+        return tuple(Seals(folder, description.table).mend())
+
+
+def repair(store: Store, encoding: Encoding, rolled_back: int = 0, restored: tuple[str, ...] = ()) -> Repaired:
     """Encode again what has a damaged vector, take out what is damaged otherwise, and drop the cache.
 
     Args:
         store: The store.
         encoding: How documents become vectors.
         rolled_back: What :func:`roll_back` found.
+        restored: What :func:`restore_copies` found.
     """
     drop(store.folder)
     version = store.snapshot().version
     problems = list(wrong_rows(store, version))
     if not problems:
-        return Repaired(rolled_back=rolled_back)
+        return Repaired(rolled_back=rolled_back, restored=restored)
     lost = [problem for problem in problems if problem.kind != "vector"]
     gone = {problem.stamp for problem in lost}
     vectors = [problem for problem in problems if problem.kind == "vector" and problem.stamp not in gone]
@@ -90,7 +99,7 @@ def repair(store: Store, encoding: Encoding, rolled_back: int = 0) -> Repaired:
     ids = [str(problem.id) for problem in vectors]
     encode_again(store, encoding, ids)
     removed = tuple(dict.fromkeys(str(problem.id) for problem in lost if problem.kind != "duplicate"))
-    return Repaired(tuple(ids), removed, kept_in, rolled_back)
+    return Repaired(tuple(ids), removed, kept_in, rolled_back, restored)
 
 
 def _keep(store: Store, version: int, lost: Sequence[Problem]) -> Path:
@@ -120,16 +129,8 @@ def _set_aside(folder: Path, versions: Path, number: int) -> dict[Path, Path]:
     """Move a version's manifest away; return where it was and where it is."""
     aside = folder / "damaged"
     aside.mkdir(exist_ok=True)
-    moved = {path: aside / path.name for path in versions.glob("*.manifest") if _number(path) == number}
+    moved = {path: aside / path.name for path in versions.glob("*.manifest") if version_of(path) == number}
     for path, place in moved.items():
         path.rename(place)
     (versions / "latest_version_hint.json").unlink(missing_ok=True)
     return moved
-
-
-def _number(manifest: Path) -> int:
-    """The version of a manifest: Lance names it by the number counted down from the largest, or (older) plainly."""
-    if not manifest.stem.isdigit():
-        return 0
-    number = int(manifest.stem)
-    return _LAST - number if len(manifest.stem) == 20 else number

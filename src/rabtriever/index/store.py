@@ -14,6 +14,7 @@ from rabtriever.errors import DataError, InputError, MismatchError, RabtrieverEr
 from rabtriever.index.description import Description
 from rabtriever.index.locks import Lease, exclusive
 from rabtriever.index.rows import STAMP_ROWS, VECTOR_COLUMNS, Numbers, Row, schema, to_table
+from rabtriever.index.seal import Seals
 from rabtriever.index.segment import Segment, read_batch
 from rabtriever.index.snapshot import Snapshot, one_of
 from rabtriever.index.storage import Flusher, lance_errors
@@ -44,6 +45,7 @@ class Store:
     def __init__(self, folder: Path, table: str, dimension: int, *, pending: bool = False) -> None:
         self.folder, self.name, self.dimension, self._pending = folder, table, dimension, pending
         self._flusher = Flusher(folder / f"{table}.lance")
+        self._seals = Seals(folder, table)
         self._seen = -1
         with lance_errors("open", folder):
             if not (folder / f"{table}.lance").is_dir():
@@ -186,9 +188,10 @@ class Store:
         return sum(path.stat().st_size for path in files if path.is_file())
 
     def flush(self) -> None:
-        """Flush to the disk what was written since the last time."""
+        """Flush to the disk what was written since the last time, and seal it."""
         with lance_errors("write to", self.folder):
             self._flusher.flush()
+            self._seals.write()
 
     @contextmanager
     def writing(self) -> Iterator[LanceTable]:
@@ -212,9 +215,11 @@ class Store:
     def _handle(self) -> LanceTable:
         import lancedb
 
+        self._seals.verify()
         return cast("LanceTable", lancedb.connect(self.folder.resolve()).open_table(self.name))
 
     def _latest(self) -> None:
+        self._seals.verify()
         self._table.checkout_latest()  # type: ignore[no-untyped-call]
 
 
