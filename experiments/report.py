@@ -27,7 +27,6 @@ PAPER = {
 
 NAMES = {
     "student": "**student** (folded)",
-    "hybrid": "student and BM25, fused",
     "rerank": "student, then teacher",
     "teacher": "teacher",
     "untrained": "untrained teacher",
@@ -39,6 +38,7 @@ NAMES = {
 }
 
 
+_BM25 = " (bm25s, English stop words)"
 _SELECTED = "'s best "
 """In the description of a system that reads only what another one has found."""
 
@@ -65,7 +65,10 @@ def section(name: str, results: Path) -> list[str]:
 def _named(system: str, figures: dict[str, Any]) -> str:
     """In the report's words; those that read a part of the corpus tell which."""
     described = str(figures["description"])
-    return described if _SELECTED in described else NAMES[system.partition(":")[0]]
+    kind = system.partition(":")[0]
+    if kind == "hybrid":
+        return described.replace(_BM25, "")
+    return described if _SELECTED in described else NAMES[kind]
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
