@@ -117,20 +117,20 @@ class Seals:
         Raises:
             DataError: One of them is damaged or missing.
         """
-        before, wrong = self._stamp(), self._wrong()
+        before, wrong = self._stamp(), self._wrong(self._read())
         while wrong and self._stamp() != before:  # another process has written meanwhile
-            before, wrong = self._stamp(), self._wrong()
+            before, wrong = self._stamp(), self._wrong(self._read())
         if wrong:
-            state = "damaged" if (self._root / wrong[0]).exists() else "missing"
-            raise DataError(f"{self.folder}: {self.table}.lance/{wrong[0]} is {state}", hint=_HINT)
+            name = next(iter(wrong))
+            state = "damaged" if (self._root / name).exists() else "missing"
+            raise DataError(f"{self.folder}: {self.table}.lance/{name} is {state}", hint=_HINT)
 
     def mend(self) -> list[str]:
         """Put copies in the place of damaged or missing files; return which were mended."""
         seal = self._read()
         mended = []
-        for name in self._wrong() if seal is not None else []:
-            assert seal is not None
-            content = seal.files[name].content
+        for name, file in self._wrong(seal).items():
+            content = file.content
             if content is not None:
                 place = self._root / name
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -156,12 +156,13 @@ class Seals:
             return None
         return seal if seal.whole else None
 
-    def _wrong(self) -> list[str]:
-        seal = self._read()  # before the listing: what is sealed is there, unless something newer is
-        newest, _ = self._newest()
+    def _wrong(self, seal: _Seal | None) -> dict[str, _File]:
+        """The sealed files that are damaged or missing; nothing without a seal."""
         if seal is None:
-            return []
-        return [name for name, file in seal.files.items() if not self._is_right(name, file, newest > seal.version)]
+            return {}
+        # Listed after the seal was read: what is sealed is there, unless something newer is.
+        superseded = self._newest()[0] > seal.version
+        return {name: file for name, file in seal.files.items() if not self._is_right(name, file, superseded)}
 
     def _is_right(self, name: str, file: _File, superseded: bool) -> bool:
         try:
