@@ -109,6 +109,30 @@ def test_the_cache_and_another_model(cli: Cli, index: Path, tmp_path: Path) -> N
     assert (refused.code, "already" in refused.error["message"]) == (2, True)
 
 
+@pytest.mark.parametrize(("engine", "package"), [("qdrant", "qdrant_client"), ("milvus", "milvus_lite")])
+def test_an_engine_answers_for_an_index_that_was_pushed(
+    cli: Cli, index: Path, tmp_path: Path, engine: str, package: str
+) -> None:
+    pytest.importorskip(package)
+    url = tmp_path / ("there.db" if engine == "milvus" else "there")
+    assert cli("push", index, "--to", engine, url, "--name", "skills", "--json").json["written"] == 30
+    through = ["search", index, "q", "--through", engine, url, "--name", "skills"]
+    found, own = (cli(*words, "--json").json for words in (through, ["search", index, "q"]))
+    assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in own["hits"]]
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit["score"] for hit in own["hits"]])
+    likely, all_of_them = (
+        cli(*through, "-k", "30", *more, "--json").json["hits"] for more in (["--threshold", "0.5"], [])
+    )
+    assert 0 < len(likely) < len(all_of_them) == 30
+    assert all(hit["probability"] >= 0.5 for hit in likely)
+    refused = cli(*through, "--rerank", "3", "--json")
+    assert (refused.code, "--rerank is answered by the index itself" in refused.error["message"]) == (2, True)
+    elsewhere = cli("search", index, "q", "--through", "elsewhere", url, "--json")
+    assert (elsewhere.code, "unknown engine 'elsewhere'" in elsewhere.error["message"]) == (2, True)
+    nothing = cli("search", index, "q", "--through", engine, url, "--json")
+    assert "no such collection" in nothing.error["message"]
+
+
 def test_the_numbers_of_vectors_are_settled_when_an_index_is_made(cli: Cli, tmp_path: Path, corpus: Path) -> None:
     arguments = ["index", tmp_path / "model", corpus, "-o", tmp_path / "half", "--on-error", "skip"]
     assert cli(*arguments, "--dtype", "float16").code == 0

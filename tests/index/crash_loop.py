@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,12 @@ def _documents(step: dict[str, Any], ids: list[int]) -> list[Document]:
     return [Document(f"k{i}", f"text {i} {step['salt']}") for i in ids]
 
 
-def work(folder: Path, seed: int) -> None:
-    """Write for ever; told to nobody but the parent, line by line."""
-    rng, index = random.Random(seed), Index.open(folder, HashingStudent())
+def work(folder: Path) -> None:
+    """Wait for a seed on stdin, then write for ever; told to nobody but the parent, line by line."""
+    import lancedb  # noqa: F401  # before the seed: the next process gets ready while this one is looked at
+
+    rng = random.Random(int(sys.stdin.readline()))
+    index = Index.open(folder, HashingStudent())
     while True:
         step = _draw(rng)
         print(json.dumps({"begin": step}), flush=True)
@@ -79,15 +83,22 @@ def after(state: State, step: dict[str, Any]) -> list[State]:
     return states
 
 
-def one_round(folder: Path, state: State, seed: int) -> tuple[State, str]:
-    """Start, kill, look; return what the index holds, and what it was killed at.
+def start(folder: Path) -> subprocess.Popen[str]:
+    """A process that is about to write."""
+    command, pipe = [sys.executable, __file__, "--work", str(folder)], subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def one_round(folder: Path, process: subprocess.Popen[str], state: State, seed: int) -> tuple[State, str]:
+    """Let it write, kill it, look; return what the index holds, and what it was killed at.
 
     Raises:
         AssertionError: Something was lost, is half there, or is not found.
     """
-    command = [sys.executable, __file__, "--work", str(folder), "--seed", str(seed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.write(f"{seed}\n")
+    process.stdin.flush()
     lines = [process.stdout.readline()]
     time.sleep(random.Random(seed).random() * _LONGEST)
     process.kill()
@@ -109,6 +120,21 @@ def one_round(folder: Path, state: State, seed: int) -> tuple[State, str]:
     return found, kind
 
 
+def rounds(path: Path, count: int, seed: int = 0) -> Iterator[tuple[State, str]]:
+    """Make an index and kill so many of its writers, each of which gets ready while the one before is looked at."""
+    Index.create(path, HashingStudent())
+    state: State = {}
+    ready = start(path)
+    try:
+        for number in range(count):
+            process, ready = ready, start(path)
+            state, kind = one_round(path, process, state, seed + number)
+            yield state, kind
+    finally:
+        ready.kill()
+        ready.communicate()
+
+
 def main() -> None:
     """Run rounds until there were enough."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -117,13 +143,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work is not None:
-        work(arguments.work, arguments.seed)
+        work(arguments.work)
     killed: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
-        state: State = {}
-        Index.create(Path(folder) / "index", HashingStudent())
-        for number in range(arguments.rounds):
-            state, kind = one_round(Path(folder) / "index", state, arguments.seed + number)
+        for number, (state, kind) in enumerate(rounds(Path(folder) / "index", arguments.rounds, arguments.seed)):
             killed[kind] = killed.get(kind, 0) + 1
             print(f"{number + 1} kills, {len(state)} documents; killed at {killed}", flush=True)
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["DType", "OnError", "index"]
 
 _BATCH, _WINDOW = 256, 16
-_ACCELERATE_FROM = 20_000
-"""Documents from which a cache is worth its disk: below, a plain pass over the vectors takes milliseconds."""
 
 
 class OnError(StrEnum):
@@ -88,7 +86,7 @@ def index(
 
         documents = Corpus(corpus, on_error.value)  # read and checked before a model is loaded
         from rabtriever.compiled import load_student
-        from rabtriever.index import Index, Passages
+        from rabtriever.index import WORTH_A_CACHE, Index, Passages
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
         numbers: Numbers | None = None if dtype is None else dtype.value
@@ -98,7 +96,7 @@ def index(
         ):
             counts = target.add(documents, batch_size=size, window=window, progress=out.progress)
             count = target.count
-            if count >= _ACCELERATE_FROM:
+            if count >= WORTH_A_CACHE:
                 out.progress.say("building the cache")
                 target.accelerate()
         payload = {

@@ -14,6 +14,7 @@ import typer
 
 from rabtriever.cli.options import Json, ModelOfIndex
 from rabtriever.cli.output import one_line, session
+from rabtriever.cli.push import Name
 from rabtriever.fusion import parse_hybrid
 
 if TYPE_CHECKING:
@@ -40,15 +41,55 @@ def search(
     threshold: Annotated[
         float | None, typer.Option(metavar="P", min=0, max=1, help="Show only hits of at least this probability.")
     ] = None,
+    through: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="ENGINE URL", help="Ask the engine that it was pushed to: qdrant, milvus or pgvector."),
+    ] = None,
+    name: Name = "rabtriever",
     model: ModelOfIndex = None,
     json: Json = False,
 ) -> None:
     """Answer a query from an index."""
     with session(json) as out:
-        with _open(index, model) as opened:
-            fused = hybrid if fusion is None else parse_hybrid(fusion)
-            hits = opened.search(query, k, rerank=rerank, filter=filter, hybrid=fused, bm25=bm25, threshold=threshold)
+        if through is not None:
+            own = {"--rerank": rerank, "--filter": filter, "--hybrid": hybrid, "--fusion": fusion, "--bm25": bm25}
+            hits = _search_through(index, query, k, through, name, model, [key for key, value in own.items() if value])
+            hits = [hit for hit in hits if hit.probability >= (threshold or 0.0)]
+        else:
+            with _open(index, model) as opened:
+                fused = hybrid if fusion is None else parse_hybrid(fusion)
+                hits = opened.search(
+                    query, k, rerank=rerank, filter=filter, hybrid=fused, bm25=bm25, threshold=threshold
+                )
         out.emit({"query": query, "hits": [_hit_json(hit) for hit in hits]}, hit_lines(hits))
+
+
+def _search_through(
+    index: Path, query: str, k: int, through: tuple[str, str], name: str, model: str | None, own: list[str]
+) -> list[Hit]:
+    """The hits of the engine that an index was pushed to.
+
+    Raises:
+        InputError: An option is given that the index alone can answer, or the engine is unknown or not reached.
+        MismatchError: The engine holds another model's vectors.
+    """
+    from rabtriever.errors import InputError
+
+    if own:
+        raise InputError(
+            f"{own[0]} is answered by the index itself, not through {through[0]}",
+            hint="leave --through out, or use the engine's own filters",
+        )
+    from rabtriever.compiled import load_student
+    from rabtriever.index.description import Description
+    from rabtriever.push import PushedIndex, checked_kind
+
+    description = Description.read(index)
+    kind = checked_kind(through[0])
+    student = load_student(model or description.model_folder(index))
+    description.check(student, index)
+    with PushedIndex(kind, through[1], student, name=name) as pushed:
+        return pushed.search(query, k)
 
 
 def _open(index: Path, model: str | None) -> Index:

@@ -214,6 +214,7 @@ def _segment(place: Path, dimension: int) -> Segment:
         columns[1],
         vectors,
         _mapped(place / "owner.i64", np.int64),
+        cached=True,
     )
     if len(segment) + len(segment.owner) != len(vectors) or not np.isfinite(segment.norm):
         raise ValueError("its vectors are not those of its documents")

@@ -172,7 +172,8 @@ class Index(Reader):
 
         The scan needs faiss (``pip install 'rabtriever[fast]'``) and is used only if it finds 99 % of what an exact
         search finds; scores are always computed exactly. Later changes do not touch the cache: what it does not hold is
-        searched beside it.
+        searched beside it. Other threads may search and write meanwhile; :class:`rabtriever.index.CacheKeeper` calls
+        this from a thread of its own.
 
         Args:
             queries: Queries to measure with; beginnings of stored texts when left out.
@@ -197,7 +198,7 @@ class Index(Reader):
         self.refresh()
         encoded = searching.sample_queries(self._snapshot, lambda: self.student, queries)
         header = cache.build(self.path, self.description, self._snapshot, encoded, fast)
-        self._adopt(self.description)
+        self.adopt_cache()
         return header
 
     @classmethod

@@ -137,7 +137,7 @@ class Reader:
                 now.check(self._student, self.path)
             self._adopt(now)
         else:
-            self._open = self._store.snapshot(self._snapshot.known)
+            self._advance(self._store, self._store.snapshot(self._snapshot.known))
         return self.version
 
     def get(self, id: str) -> Document:
@@ -236,6 +236,23 @@ class Reader:
         hits = searching.answer(snapshot, wanted, lambda: self.student, self.description.bias)
         return hits[0] if isinstance(query, str) else hits
 
+    @property
+    def uncached(self) -> int:
+        """How many documents of the version that is read are not searched through the cache."""
+        with self._lock:
+            return sum(len(part.rows) for part in self._snapshot.parts if not part.segment.cached)
+
+    def adopt_cache(self) -> None:
+        """Search the newest version through the newest cache from now on; safe while others search.
+
+        Raises:
+            InputError: The index has been closed.
+        """
+        store, segments = self._store, cache.segments(self.path, self.description)
+        fresh = store.snapshot(lambda: segments)
+        _ = fresh.parts  # what it needs is read now, not by the next who searches
+        self._advance(store, fresh)
+
     def versions(self) -> list[Version]:
         """The versions that are kept, oldest first."""
         return [Version(number, time) for number, time in self._store.versions()]
@@ -243,6 +260,12 @@ class Reader:
     def check(self) -> check.Report:
         """Verify every document and vector of the newest version against its checksum, ids, and the cache."""
         return check.check_index(self._store, self.description)
+
+    def _advance(self, store: Store, fresh: Snapshot) -> None:
+        """Read from now on another version, unless another thread has come further meanwhile."""
+        with self._lock:
+            if store is self._store and fresh.version >= self._snapshot.version:
+                self._open = fresh
 
     def _adopt(self, description: Description) -> None:
         """Read the table that a description names, with its cache where there is one."""

@@ -105,6 +105,7 @@ class Segment:
         vectors: The first vector of each document, then those of further passages, ``(n + m, k)``.
         owner: The document of each of those, ``(m,)``.
         accelerator: Finds candidates faster than a pass over all vectors.
+        cached: Whether it is mapped from the cache.
     """
 
     def __init__(
@@ -115,10 +116,11 @@ class Segment:
         vectors: NDArray[np.float32],
         owner: NDArray[np.intp],
         accelerator: Accelerator | None = None,
+        cached: bool = False,
     ) -> None:
         self.stamps, self.vectors, self.owner = stamps, vectors, owner
         self.ids, self.metadata = Names(ids), metadata
-        self.accelerator = accelerator
+        self.accelerator, self.cached = accelerator, cached
 
     def __len__(self) -> int:
         return len(self.stamps)

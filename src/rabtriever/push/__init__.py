@@ -7,8 +7,8 @@ exactly ranks as the index does. ``points`` is what is sent, ``engine`` what an 
 
 from __future__ import annotations
 
-from rabtriever.push.engine import Kind
+from rabtriever.push.engine import Kind, checked_kind
 from rabtriever.push.pushed import PushedIndex
 from rabtriever.push.upload import Pushed, push
 
-__all__ = ["Kind", "Pushed", "PushedIndex", "push"]
+__all__ = ["Kind", "Pushed", "PushedIndex", "checked_kind", "push"]

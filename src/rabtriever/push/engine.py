@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 from urllib.parse import urlsplit
 
 from rabtriever.errors import InputError, package_missing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rabtriever.push.points import Found, Point
 
-__all__ = ["NAME", "Engine", "Kind", "check_width", "connect", "engine_errors", "shown"]
+__all__ = ["NAME", "Engine", "Kind", "check_width", "checked_kind", "connect", "engine_errors", "shown"]
 
 Kind = Literal["qdrant", "milvus", "pgvector"]
 NAME = "rabtriever"
@@ -67,6 +67,22 @@ class Engine(Protocol):
         """Let go of the connection."""
 
 
+def checked_kind(name: str) -> Kind:
+    """An engine by its name.
+
+    Raises:
+        InputError: There is none of this name.
+
+    Example:
+        >>> checked_kind("qdrant")
+        'qdrant'
+    """
+    for kind in get_args(Kind):
+        if name == kind:
+            return cast("Kind", kind)
+    raise InputError(f"unknown engine {name!r}", hint=f"one of {', '.join(get_args(Kind))}")
+
+
 def connect(kind: Kind, url: str, name: str = NAME) -> Engine:
     """Connect to an engine.
 
@@ -78,8 +94,7 @@ def connect(kind: Kind, url: str, name: str = NAME) -> Engine:
     Raises:
         InputError: The name cannot be one, the engine's package is not installed, or it cannot be reached.
     """
-    if kind not in get_args(Kind):
-        raise InputError(f"unknown engine {kind!r}", hint=f"one of {', '.join(get_args(Kind))}")
+    checked_kind(kind)
     if not _NAMES.fullmatch(name):
         raise InputError(
             f"{name!r} cannot name a collection", hint="use up to 63 letters, digits and underscores, no digit first"

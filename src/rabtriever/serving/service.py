@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from rabtriever.data.records import Document
 from rabtriever.errors import DataError, InputError, RabtrieverError
 from rabtriever.fusion import Hybrid
-from rabtriever.index import Hit, Index
+from rabtriever.index import CacheKeeper, Hit, Index
 from rabtriever.index.records import Counts, DocumentLike, sigmoid
 from rabtriever.index.searching import reread
 from rabtriever.serving.engine import Engine
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from rabtriever.numerics import DType
 
 __all__ = ["Found", "Rationale", "Request", "Result", "Service"]
+
+_CACHE_SECONDS = 60.0
+"""How long the end of a server waits for a cache that is being built; one that is cut off leaves nothing behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Service:
         self.engine = Engine(work_of(loaded, judge, self.writer), limits, self.metrics)
         self.model = BatchedModel(self.engine, loaded)
         self.index = Index.open(path, self.model)
+        self.keeper = CacheKeeper(self.index)
+        self.keeper.look()
         self.metrics.documents.set_function(lambda: self.index.count)
         self.name = Path(loaded.path).name if loaded.path else "rabtriever"
         self.teacher_name = teacher_name or self.name
@@ -138,6 +143,7 @@ class Service:
     def close(self) -> bool:
         """Finish what was begun; safe to call twice."""
         finished = self.engine.close()
+        self.keeper.wait(_CACHE_SECONDS)
         self.index.close()
         return finished
 
@@ -179,7 +185,9 @@ class Service:
             DataError: One is malformed, or two have the same id.
             InputError: The disk is full, or another process keeps writing.
         """
-        return self.index.upsert(documents)
+        counts = self.index.upsert(documents)
+        self.keeper.look()
+        return counts
 
     def get(self, id: str) -> Document:
         """Return a document.
@@ -202,6 +210,7 @@ class Service:
         """
         if not self.index.delete([id]):
             raise _unknown_document()
+        self.keeper.look()
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         """The teacher's log-odds that each document answers the query."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rabtriever.training.config import DistillConfig
     from rabtriever.training.teacher_outputs import TeacherOutputs
 
-__all__ = ["Batch", "DevSet", "PairSet"]
+__all__ = ["Batch", "DevSet", "PairSet", "Ragged"]
 
 _DEV_RANDOM = 15
 """Random documents per dev query, beside the right ones, on which student and teacher are correlated."""
@@ -38,6 +38,35 @@ class Batch:
     owner: Tensor
     documents: Tensor
     rows: Tensor
+
+
+class Ragged:
+    """Lists of positions, of any lengths, in one tensor: many of them are taken without a loop over each.
+
+    Args:
+        lists: The lists.
+
+    Attributes:
+        values: All positions, list after list, ``(n,)``.
+
+    Example:
+        >>> lists = Ragged([[4, 5], [], [6]])
+        >>> places, owner = lists.take(torch.tensor([2, 0]))
+        >>> lists.values[places].tolist(), owner.tolist()
+        ([6, 4, 5], [0, 1, 1])
+    """
+
+    def __init__(self, lists: Sequence[Sequence[int]]) -> None:
+        self.values = torch.tensor([i for positions in lists for i in positions], dtype=torch.long)
+        self._counts = torch.tensor([len(positions) for positions in lists], dtype=torch.long)
+        self._starts = self._counts.cumsum(0) - self._counts
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in ``values`` the positions of lists ``(b,)`` stand, and which of ``rows`` each belongs to."""
+        counts = self._counts[rows]
+        owner = torch.repeat_interleave(torch.arange(len(rows)), counts)
+        first = self._starts[rows] - (counts.cumsum(0) - counts)
+        return torch.arange(len(owner)) + first[owner], owner
 
 
 class PairSet:
@@ -84,6 +113,7 @@ class PairSet:
         self._judged = len(queries)
         self.right += [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in labelled]
         self.chosen += [[] for _ in labelled]
+        self._right = Ragged(self.right)
         self._judge()
 
     def __len__(self) -> int:
@@ -115,10 +145,8 @@ class PairSet:
 
     def batch(self, queries: Tensor) -> Batch:
         """All pairs of the given queries; none where only labels teach them."""
-        spans = [torch.arange(self._starts[q], self._starts[q + 1]) for q in queries.tolist()]
-        places = torch.cat(spans)
-        owner = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([len(span) for span in spans]))
-        return Batch(queries, owner, self._documents[places], self._rows[places])
+        places, owner = self._candidates.take(queries)
+        return Batch(queries, owner, self._candidates.values[places], self._rows[places])
 
     def labels(self, queries: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
         """The corpus, or so many of its documents with all that are right for the given queries, and which are right.
@@ -131,15 +159,14 @@ class PairSet:
         Returns:
             Positions of documents ``(c,)``, and for each query which of them are right, ``(b, c)`` bool.
         """
-        rows = [self.right[q] for q in queries.tolist()]
-        count = len(self.e_d)
+        places, owner = self._right.take(queries)
+        documents, count = self._right.values[places], len(self.e_d)
         columns = torch.arange(count)
         if count > most:
             drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most]
-            columns = torch.unique(torch.cat([drawn, torch.tensor([i for row in rows for i in row], dtype=torch.long)]))
-        right = torch.zeros(len(rows), count, dtype=torch.bool)
-        for row, documents in enumerate(rows):
-            right[row, documents] = True
+            columns = torch.unique(torch.cat([drawn, documents]))
+        right = torch.zeros(len(queries), count, dtype=torch.bool)
+        right[owner, documents] = True
         return columns, right[:, columns]
 
     def target_deviation(self) -> Tensor:
@@ -151,8 +178,7 @@ class PairSet:
     def _judge(self) -> None:
         pairs = [(self.query_texts[row], self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids]
         self._rows = self.outputs.judge(pairs)
-        self._documents = torch.tensor([i for ids in self.chosen for i in ids])
-        self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in self.chosen])]).tolist()
+        self._candidates = Ragged(self.chosen)
 
 
 @dataclass(frozen=True, slots=True)
