@@ -5,10 +5,11 @@
         -o benchmarks/scale.json
 
 The texts are those of the datasets' corpora; where they are fewer than asked for, they come again behind one of a few
-openings ("On a cold morning: ..."), so that no two texts, and no two vectors, are the same. ``rabtriever index`` runs as
-a process of its own and is killed (SIGKILL) when a quarter, a half and three quarters are stored; each time the same command
-goes on. Then: what is stored is counted and verified, queries are answered one at a time, and the teacher scores a sample of
-the documents, from which its time for all of them is extrapolated. The index stays in the work folder.
+openings ("On a cold morning: ..."), so that no two texts, and no two vectors, are the same. ``rabtriever index`` runs
+as a process of its own and is killed (SIGKILL) when a quarter, a half and three quarters are stored; each time the same
+command goes on. Then: what is stored is counted and verified, queries are answered one at a time, and the teacher
+scores a sample of the documents, from which its time for all of them is extrapolated. The index stays in the work
+folder.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     apt install chromium
     python scripts/screenshots.py docs/images
 
-Indexes two dozen facts with the shipped model ``general``, serves them, and takes a picture of a search, of the teacher's
-rerank, of the comparison with BM25, of an answer by which nothing fits, of a mistake, of documents added, and of a phone.
+Indexes two dozen facts with the shipped model ``general``, serves them, and takes a picture of a search, of the
+teacher's rerank, of the comparison with BM25, of an answer by which nothing fits, of a mistake, of documents added, and
+of a phone.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ QUERY = "The pipe behind the house burst in January."
 
 
 def facts() -> list[dict[str, str]]:
+    """The documents."""
     return [
         {"id": f"{topic}-{number}", "text": text, "topic": topic}
         for topic, texts in FACTS.items()
@@ -63,6 +65,7 @@ def facts() -> list[dict[str, str]]:
 
 
 def pictures(url: str, folder: Path, extra: Path) -> None:
+    """Use the page as a person would, and take pictures on the way."""
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -87,7 +90,7 @@ def pictures(url: str, folder: Path, extra: Path) -> None:
         _take(desk, folder / "error.png")
         desk.fill("#filter", "")
         desk.set_input_files("#files", extra)
-        expect(desk.locator("#added")).to_contain_text("added")
+        expect(desk.locator("#status")).to_contain_text("25 documents")
         _take(desk, folder / "add.png")
         phone = _page(browser, url, 390, 760)
         phone.fill("#k", "3")
@@ -113,10 +116,11 @@ def _ask(page: Any, query: str) -> None:
 
 def _take(page: Any, path: Path) -> None:
     page.screenshot(path=path, full_page=True)
-    print(path)
+    sys.stdout.write(f"{path}\n")
 
 
 def main() -> None:
+    """Index, serve, take pictures."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "rabtriever"]
