@@ -18,7 +18,7 @@ def test_docstring_examples(name: str) -> None:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if not name.startswith("rabtriever.integrations."):
+        if not name.startswith(("rabtriever.integrations.", "rabtriever.push.")):
             raise
         pytest.skip(str(error))
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -112,6 +112,7 @@ def test_the_classifier_learns_its_letters(tiny_folder: Callable[..., Path], pla
 
 
 def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: Path) -> None:
+    pytest.importorskip("datasets")
     fixed = ["toy", "-o", "head", "--base", tiny_folder("llama"), "--freeze-layers", "0"]
     settings = ["--learning-rate", "5e-3", "--epochs", "16", "--dev-queries", "6", "--dev-wrong", "5"]
     run("linear_head.py", *fixed, *settings, "--report", "results/head.json", cwd=place)
@@ -123,6 +124,7 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
 
 
 def test_a_bi_encoder_learns_to_find(tiny_folder: Callable[..., Path], place: Path) -> None:
+    pytest.importorskip("datasets")
     fixed = ["toy", "-o", "bi", "--base", tiny_folder("llama"), "--freeze-layers", "0", "--batch", "6"]
     run("bi_encoder.py", *fixed, "--learning-rate", "5e-3", "--tokens", "12000", "--evaluations", "2", cwd=place)
     training = json.loads((place / "bi" / "training.json").read_text())
@@ -132,6 +134,7 @@ def test_a_bi_encoder_learns_to_find(tiny_folder: Callable[..., Path], place: Pa
 
 
 def test_answers_are_compared_with_what_was_really_said(place: Path, tiny_folder: Callable[..., Path]) -> None:
+    pytest.importorskip("nltk")
     teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
     Retriever(teacher, Predictor(teacher.backbone.hidden_size)).save_pretrained(place / "student")
     strategies = {name: Document(name, name) for name in ("question", "information")}

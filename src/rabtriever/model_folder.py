@@ -6,14 +6,12 @@ configuration identifies. What does not belong together is refused when it is lo
 
 from __future__ import annotations
 
-import copy
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
 
+from rabtriever.adapters import ADAPTER, merge_adapter, save_adapter
 from rabtriever.artifacts import CONFIG_NAME, ArtifactConfig, BaseIdentity, check_finite, check_same, is_artifact
 from rabtriever.backbone import Backbone
 from rabtriever.base_models import EMBEDDED, base_name, is_hub_id, resolve_base
@@ -36,7 +34,6 @@ __all__ = ["load_reranker", "load_retriever", "note_results", "save_reranker", "
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
-_ADAPTER = "adapter_model.safetensors"
 _STUDENTS = ("distill", "results")
 """Keys of ``training`` that say what a student, not its teacher, went through and reached."""
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -158,16 +155,9 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) 
             reranker.backbone.model.save_pretrained(backbone)
             reranker.backbone.tokenizer.save_pretrained(backbone)
         else:
-            from safetensors.torch import save_file
-
-            save_file(reranker.adapter, backbone / _ADAPTER)
-            settings = copy.copy(reranker.adapter_config)
             known = EMBEDDED.get(config.base.name)
-            # Where others find it too; peft would name the folder in this machine's cache.
-            settings.base_model_name_or_path, settings.revision = (
-                (known.hub_id, None) if known else split_revision(config.base.name)
-            )
-            settings.save_pretrained(str(backbone))
+            base = (known.hub_id, None) if known else split_revision(config.base.name)
+            save_adapter(backbone, reranker.adapter, reranker.adapter_config, *base)
     config = config.model_copy(
         update={"parts": {name: _part(folder, name) for name in (_BACKBONE, _PREDICTOR) if (folder / name).exists()}}
     )
@@ -179,7 +169,7 @@ def _part(folder: Path, name: str) -> str:
     """What identifies the weights in ``backbone/``, or the predictor."""
     if name == _PREDICTOR:
         return fingerprint_file(folder / _PREDICTOR)
-    adapter = folder / _BACKBONE / _ADAPTER
+    adapter = folder / _BACKBONE / ADAPTER
     return fingerprint_file(adapter) if adapter.is_file() else fingerprint_folder(folder / _BACKBONE)
 
 
@@ -194,7 +184,8 @@ def _load(folder: Path, config: ArtifactConfig, dtype: DType, device: str) -> Re
         found = BaseIdentity.of_folder(base_folder, config.base.name)
         check_same("base model", found.fingerprint, config.base.fingerprint, folder)
         backbone = Backbone.load(base_folder, dtype, device)
-        adapter, adapter_config = _merge_adapter(backbone, folder / _BACKBONE)
+        backbone.model, adapter, adapter_config = merge_adapter(backbone.model, folder / _BACKBONE)
+        backbone.model.requires_grad_(False).train(False)
     else:
         backbone, adapter, adapter_config = Backbone.load(folder / _BACKBONE, dtype, device), None, None
     check_finite(_tensors(backbone, adapter), folder)
@@ -222,28 +213,6 @@ def _settings(model: type[_Settings], values: Any, folder: Path, section: str) -
         raise DataError(
             f"{folder / CONFIG_NAME}: {key} is wrong: {first['msg']}", hint="copy or save the model again"
         ) from error
-
-
-def _merge_adapter(backbone: Backbone, folder: Path) -> tuple[dict[str, Any], Any]:
-    """Add the adapter to the base model's weights, in the format they compute in; training does the same at its end."""
-    from peft import PeftModel, get_peft_model_state_dict
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for what has a new name there
-            adapted = PeftModel.from_pretrained(backbone.model, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
-        ) from error
-    # No embedding is adapted; left to find that out by itself, peft would ask the model hub for the base's config.
-    found = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    state = {key: value.detach().clone() for key, value in found.items()}
-    config = adapted.peft_config["default"]
-    backbone.model = adapted.merge_and_unload()
-    backbone.model.requires_grad_(False).train(False)
-    return state, config
 
 
 def _tensors(backbone: Backbone, adapter: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,14 @@ RECIPE = Path(__file__).parents[2] / "experiments" / "qwen2.5-7b.yaml"
 ADAPTER = Path("backbone") / "adapter_model.safetensors"
 
 
-TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0")
+TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2")
 
 
 def start(data: Path, model: Path, settings: Path, *more: str, launcher: tuple[str, ...] = TWO) -> Training:
+    if launcher is TWO:  # older releases of torch wait for ever at port 0
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            launcher = (*TWO, f"--main_process_port={free.getsockname()[1]}")
     return Training(data, model, settings, model.with_name("cache"), *more, "--json", launcher=launcher)
 
 

@@ -8,30 +8,32 @@ from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import cohere
 import httpx
 import numpy as np
-import openai
 import pytest
 
 from rabtriever.index.records import sigmoid
 from serving.doubles import PairTeacher, Student
 from serving.server import Running, double, started
 
+cohere = pytest.importorskip("cohere")
+openai = pytest.importorskip("openai")
+
 TEXTS = ["find a sponge", "close the drawer", "bring a glass of water"]
 QUERY = "I spilled my coke"
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[openai.OpenAI]:
+def client(server: Running) -> Iterator[Any]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
         yield client
 
 
 @pytest.mark.parametrize("encoding", [None, "float", "base64"])
 @pytest.mark.parametrize("kind", [None, "document", "query"])
-def test_openai_embeddings(client: openai.OpenAI, encoding: str | None, kind: str | None) -> None:
+def test_openai_embeddings(client: Any, encoding: str | None, kind: str | None) -> None:
     options = {} if encoding is None else {"encoding_format": encoding}
     extra = {} if kind is None else {"extra_body": {"input_type": kind}}
     answer = client.embeddings.create(model="rabtriever", input=TEXTS, **options, **extra)
@@ -45,7 +47,7 @@ def test_openai_embeddings(client: openai.OpenAI, encoding: str | None, kind: st
     assert answer.usage.total_tokens == sum(len(text.split()) for text in TEXTS) + 3 * (2 if kind == "query" else 1)
 
 
-def test_openai_one_text_models_and_errors(client: openai.OpenAI) -> None:
+def test_openai_one_text_models_and_errors(client: Any) -> None:
     answer = client.embeddings.create(model="rabtriever", input="find a sponge", dimensions=16)
     np.testing.assert_allclose(answer.data[0].embedding, Student().encode_document(["find a sponge"])[0], rtol=1e-6)
     assert [model.id for model in client.models.list()] == ["rabtriever"]
@@ -86,7 +88,7 @@ def test_jina_and_text_embeddings_inference_shapes(server: Running) -> None:
     assert "text" not in plain[0]
 
 
-def test_the_log_holds_no_texts(server: Running, client: openai.OpenAI) -> None:
+def test_the_log_holds_no_texts(server: Running, client: Any) -> None:
     client.embeddings.create(model="rabtriever", input="confidential sponge")
     httpx.post(f"{server.url}/v1/search?q=confidential", json={"query": "confidential", "filter": "oops confidential"})
     end = time.monotonic() + 10

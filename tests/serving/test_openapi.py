@@ -8,14 +8,12 @@ import random
 import shutil
 import string
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from starlette.testclient import TestClient
 
 from rabtriever.serving import Service, Settings, create_app
@@ -24,6 +22,7 @@ from serving.doubles import Student
 from serving.server import Running
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 MUTATIONS = int(os.environ.get("RABTRIEVER_MUTATIONS", "300"))
 EXAMPLES = int(os.environ.get("RABTRIEVER_SCHEMATHESIS_EXAMPLES", "15"))
 
@@ -43,6 +42,8 @@ def test_the_committed_document_is_the_applications(fuzzed: TestClient) -> None:
     response = fuzzed.get("/openapi.json")
     assert response.status_code == 200
     found = response.json()
+    if f"fastapi=={version('fastapi')}" not in CONSTRAINTS.read_text().split():
+        pytest.skip("another release of FastAPI than the tested one words it otherwise")
     if os.environ.get("RABTRIEVER_WRITE_OPENAPI"):
         DOCUMENT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
     assert json.loads(DOCUMENT.read_text("utf-8")) == found, "write it anew with RABTRIEVER_WRITE_OPENAPI=1"
@@ -70,6 +71,10 @@ def test_the_document_names_every_route_and_the_key(fuzzed: TestClient) -> None:
 
 def test_schemathesis_finds_no_server_error(server: Running) -> None:
     """Some requests for each operation; RABTRIEVER_SCHEMATHESIS_EXAMPLES=500 draws more."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
     schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text("utf-8")))
     schema.config.update(base_url=server.url)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -78,7 +83,7 @@ def test_schemathesis_finds_no_server_error(server: Running) -> None:
 
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
-        def check(case: schemathesis.Case) -> None:
+        def check(case: Any) -> None:
             response = case.call()
             case.validate_response(
                 response, checks=[not_a_server_error, response_schema_conformance, status_code_conformance]

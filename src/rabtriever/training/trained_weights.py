@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rabtriever.adapters import adapter_state
 from rabtriever.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,10 +82,7 @@ class TrainedWeights:
         on_base = teacher.base is not None and teacher.weights_hash == teacher.base.fingerprint
         teacher.adapter = teacher.adapter_config = None
         if self.adapted is not None:
-            from peft import get_peft_model_state_dict
-
-            found = get_peft_model_state_dict(self.adapted, save_embedding_layers=False)  # none is adapted
-            trained = {k: v.detach().cpu().clone() for k, v in found.items()}
+            trained = adapter_state(self.adapted)
             if on_base:
                 teacher.adapter, teacher.adapter_config = trained, self.adapted.peft_config["default"]
             self.backbone.model = self.adapted.merge_and_unload()
