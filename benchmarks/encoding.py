@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,11 @@ def bulk(models: Models, texts: Sequence[str], repeats: int, ceilings: Ceilings)
 
 
 def one_query(models: Models, texts: Sequence[str], repeats: int, ceilings: Ceilings) -> dict[str, Any]:
-    """A query at a time, from its text to its vector; plain transformers gets its ids, and gives every logit."""
+    """A query at a time, from its text to its vector; plain transformers gets its ids, and gives every logit.
+
+    Beside them stand the model's matrix products alone, in torch, over as many rows as the query has tokens: so few
+    do not reach the speed of the limit, which was measured over many.
+    """
     prompt, model = models.student.reranker.prompt, models.student.reranker.backbone.model
     ids = [torch.tensor([prompt.query_ids(text)]) for text in texts]
     tokens = sum(row.shape[1] for row in ids) / len(ids)
@@ -44,10 +48,12 @@ def one_query(models: Models, texts: Sequence[str], repeats: int, ceilings: Ceil
         for row in ids:
             model(input_ids=row)
 
+    products = [_products(model, row.shape[1]) for row in ids]
     work = {
         "rabtriever": lambda: [models.student.encode_query([text]) for text in texts],
         "rabtriever, compiled": lambda: [models.compiled.encode_query([text]) for text in texts],
         "plain transformers": plain,
+        "matrix products alone": lambda: [product() for product in products],
     }
     seconds = interleaved(work, repeats, ceilings)
     least = ceilings.limit(models.number, round(tokens))
@@ -60,6 +66,19 @@ def one_query(models: Models, texts: Sequence[str], repeats: int, ceilings: Ceil
         for name, spent in seconds.items()
     }
     return {"queries": len(texts), "tokens_each": tokens, "dtype": models.number, "systems": rows}
+
+
+def _products(model: torch.nn.Module, rows: int) -> Callable[[], None]:
+    """All linear maps of a model's blocks, one after the other, on rows that are at hand."""
+    maps = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
+    inputs = {m.in_features: torch.randn(rows, m.in_features).to(m.weight.dtype) for m in maps}
+
+    @torch.inference_mode()
+    def run() -> None:
+        for linear in maps:
+            linear(inputs[linear.in_features])
+
+    return run
 
 
 def agreement(models: Models, texts: Sequence[str]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Benchmark:
             "query": self.query,
             "agreement": self.agreement,
             "rerank": self.rerank,
-            "rerank, long documents": self.rerank_long,
+            "rerank of long documents": self.rerank_long,
             "stage I": self.stage_one,
             "stage III": self.stage_three,
         }

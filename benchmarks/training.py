@@ -114,11 +114,11 @@ def stage_three(
     judged = {query.id: dataset.judgements("train")[query.id.rsplit(" ", 1)[0]] for query in many}
     repeated = Dataset(dataset.name, dataset.corpus, {query.id: query for query in many}, {"train": judged})
     start = time.perf_counter()
+    pairs = PairSet(repeated, many, outputs, f"random:{candidates}", 0)
+    filled = time.perf_counter() - start
     rows = {}
     for batch in (16, 64, 256):
         config = DistillConfig(candidates=f"random:{candidates}", batch_queries=batch)
-        pairs = PairSet(repeated, many, outputs, config.candidates, 0)
-        filled = time.perf_counter() - start
         with TemporaryDirectory() as folder:
             loop = PredictorLoop(teacher, pairs, None, config, 0, Path(folder), SilentProgress())
             seconds = interleaved({"epoch": partial(loop._epoch, 0)}, 3)["epoch"]

@@ -32,6 +32,7 @@ NAMES = {
     "untrained": "untrained teacher",
     "bm25": "BM25",
     "dense": "bi-encoder, same backbone",
+    "dense:all-MiniLM-L6-v2": "all-MiniLM-L6-v2, off the shelf",
     "linear-head": "reranker with a linear head",
     "classifier": "classifier that sees all documents",
     "untrained-classifier": "the same, untrained",
@@ -68,7 +69,7 @@ def _named(system: str, figures: dict[str, Any]) -> str:
     kind = system.partition(":")[0]
     if kind == "hybrid":
         return described.replace(_BM25, "")
-    return described if _SELECTED in described else NAMES[kind]
+    return described if _SELECTED in described else NAMES.get(system, NAMES[kind])
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def test_every_part_runs(tiny_folder: Callable[..., Path], tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     parts = report["parts"]
-    assert list(parts) == ["encode", "query", "agreement", "rerank", "rerank, long documents", "stage I", "stage III"]
+    assert list(parts) == ["encode", "query", "agreement", "rerank", "rerank of long documents", "stage I", "stage III"]
     for name, part in parts.items():
         assert f"### {name}" in done.stdout
         for row in part["systems"].values():
