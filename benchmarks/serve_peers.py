@@ -118,7 +118,7 @@ def main() -> None:
             for name, command in servers.items():
                 with started(command, Path(folder) / "log") as url:
                     print(name, flush=True)
-                    asked = SimpleNamespace(url=url, rerank=0, tolerance=float("inf"), **vars(options))
+                    asked = SimpleNamespace(url=url, rerank=0, tolerance=float("inf"), process=None, **vars(options))
                     found[name] += asyncio.run(measure(asked))
     if options.output:
         options.output.write_text(json.dumps({"dtype": options.dtype, "servers": found}, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,12 +61,14 @@ class Columns:
         }
         self._masks: dict[str, NDArray[np.bool_]] = {}
 
-    @property
+    @cached_property
     def types(self) -> dict[str, set[str]]:
         """Each field, and the types of its values as :func:`rabtriever.index.filter.value_types` names them."""
         found: dict[str, set[str]] = {}
         for name, field in self._fields.items():
-            found[name] = set().union(*(value_types({name: value})[name] for value in field.values))
+            lists = [value for value in field.values if isinstance(value, list)]
+            others = {type(value): value for value in field.values}  # one of each type speaks for all of it
+            found[name] = set().union(*(value_types({name: value})[name] for value in (*others.values(), *lists)))
         return found
 
     def mask(self, condition: Filter) -> NDArray[np.bool_]:
