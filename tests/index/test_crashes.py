@@ -150,3 +150,26 @@ def test_ctrl_c_keeps_the_batches_before_it(tmp_path: Path, monkeypatch: pytest.
     assert len(index) == len(index.search("q", k=100)) == 20
     monkeypatch.undo()
     assert index.add(numbered(0, 100)) == Counts(added=80, unchanged=20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_long_add_keeps_no_memory(tmp_path: Path) -> None:
+    """Memory grows with the window and not with what was stored: nine kilobytes a document stayed once."""
+    program = """
+import psutil
+import numpy as np
+class Wide(HashingStudent):
+    def encode_document(self, texts):
+        return np.ones((len(texts), 384), np.float32)
+def documents():
+    for number in range(24_000):
+        if number in (4_096, 20_480):
+            print(psutil.Process().memory_info().rss, flush=True)
+        yield (f"t{number}", f"text {number}")
+with Index.create(sys.argv[1], Wide(dimension=384)) as index:
+    index.add(documents(), batch_size=256, window=8)
+"""
+    pytest.importorskip("psutil")
+    out, problems = _start(program, tmp_path / "index").communicate(timeout=300)
+    first, later = map(int, out.split())
+    assert later - first < 64e6, problems

@@ -7,15 +7,17 @@ commit may be torn, and the version before it is whole: :func:`rabtriever.index.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rabtriever.errors import DataError, InputError, RabtrieverError
 
-__all__ = ["Flusher", "lance_errors"]
+__all__ = ["Flusher", "lance_errors", "return_memory"]
 
 _OPEN_TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY
 _GONE = "Not found|not found|No such file"
@@ -59,6 +61,17 @@ def _flush(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def return_memory() -> None:
+    """Give back to the system what the C library keeps of freed memory.
+
+    Lance's many threads leave glibc's heaps in pieces: without this, a long ``add`` grows by some nine kilobytes a
+    document, all of it free.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

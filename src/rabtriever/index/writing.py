@@ -21,6 +21,7 @@ from rabtriever.index.passages import Passages, cut, texts_of
 from rabtriever.index.protocol import Encoder, checked_vectors
 from rabtriever.index.records import Counts, DocumentLike, check_documents, text_hash, write_metadata
 from rabtriever.index.rows import Numbers, Row, check_range
+from rabtriever.index.storage import return_memory
 from rabtriever.index.store import Store
 from rabtriever.progress import Progress, SilentProgress, Task
 
@@ -100,6 +101,7 @@ def add(
     with reports.task("index documents", total=total, unit="documents") as task, _committing(store, task) as commits:
         while ahead := list(islice(checked, batch_size * window)):
             commits.wait()
+            return_memory()
             fresh, kept, unchanged = _plan(store, ahead, encoding.passages)
             counts += _count(fresh, kept, unchanged)
             if window > 1:  # what is encoded together has nearly one length, and needs little padding
