@@ -96,7 +96,7 @@ def index(
         ):
             counts = target.add(documents, batch_size=size, window=window, progress=out.progress)
             count = target.count
-            if count >= WORTH_A_CACHE:
+            if count >= WORTH_A_CACHE and target.uncached > count // 10:
                 out.progress.say("building the cache")
                 target.accelerate()
         payload = {
