@@ -82,7 +82,7 @@ class Indexing:
             "stored": count(self.index),
             "peak_bytes": self.peak,
             "exit_code": self.process.returncode,
-            **({"report": json.loads(out)} if out else {}),
+            **({"report": {k: v for k, v in json.loads(out).items() if k != "index"}} if out else {}),
         }
 
 
