@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 STATES = {"float32": 1e-5, "bfloat16": 0.05}
 """Allowed difference of hidden states, of the largest number in them; measured: 9e-7 and 0.021."""
-LOG_ODDS = {"float32": 2e-4, "bfloat16": 0.2}
+LOG_ODDS = {"float32": 2e-4, "bfloat16": 0.15 if hasattr(torch.cpu, "get_capabilities") else 0.2}  # 0.16 with torch 2.6
 """Allowed difference of log-odds; measured: 2e-5 and 0.055. Those of a trained teacher spread over several units."""
 FOLD = 1e-5
 """Allowed difference of folded log-odds in either format: all after the backbone is float32; measured: 4e-6."""

@@ -13,13 +13,6 @@ from rabtriever.data import Document
 from rabtriever.index import Index, Passages, accelerator, cache
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    index = Index.create(tmp_path / "index", HashingStudent())
-    index.add(numbered(0, 1500))
-    return index
-
-
 def _reopened(index: Index) -> Index:
     return Index.open(index.path, HashingStudent())
 

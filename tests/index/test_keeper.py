@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
 from index.doubles import HashingStudent, numbered
 from rabtriever.index import CacheKeeper, Index, cache
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    index = Index.create(tmp_path / "index", HashingStudent())
-    index.add(numbered(0, 1500))
-    return index
 
 
 def test_a_cache_is_built_when_it_is_absent_or_too_far_behind(index: Index) -> None:

@@ -86,7 +86,7 @@ def index(
 
         documents = Corpus(corpus, on_error.value)  # read and checked before a model is loaded
         from rabtriever.compiled import load_student
-        from rabtriever.index import WORTH_A_CACHE, Index, Passages
+        from rabtriever.index import Index, Passages, wants_cache
 
         how = None if passages is None else Passages(characters=passages, overlap=passages // 10)
         numbers: Numbers | None = None if dtype is None else dtype.value
@@ -96,7 +96,7 @@ def index(
         ):
             counts = target.add(documents, batch_size=size, window=window, progress=out.progress)
             count = target.count
-            if count >= WORTH_A_CACHE and target.uncached > count // 10:
+            if wants_cache(target):
                 out.progress.say("building the cache")
                 target.accelerate()
         payload = {

@@ -8,14 +8,13 @@ exactly, ``filter`` decides which documents take part, ``index`` puts them toget
 from __future__ import annotations
 
 from rabtriever.index.index import Index
-from rabtriever.index.keeper import WORTH_A_CACHE, CacheKeeper
+from rabtriever.index.keeper import CacheKeeper, wants_cache
 from rabtriever.index.passages import Passages
 from rabtriever.index.protocol import Encoder, Teacher
 from rabtriever.index.records import Counts, Hit, Version
 from rabtriever.index.vectors import Vectors
 
 __all__ = [
-    "WORTH_A_CACHE",
     "CacheKeeper",
     "Counts",
     "Encoder",
@@ -25,4 +24,5 @@ __all__ = [
     "Teacher",
     "Vectors",
     "Version",
+    "wants_cache",
 ]

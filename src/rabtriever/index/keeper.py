@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rabtriever.index.index import Index
 
-__all__ = ["WORTH_A_CACHE", "CacheKeeper"]
+__all__ = ["CacheKeeper", "wants_cache"]
 
-WORTH_A_CACHE = 20_000
+_LEAST = 20_000
 """Documents from which a cache is worth its disk: below, a plain pass over the vectors takes milliseconds."""
+_SHARE = 0.1
 
 _log = logging.getLogger("rabtriever.index")
+
+
+def wants_cache(index: Index, least: int = _LEAST, share: float = _SHARE) -> bool:
+    """Whether an index of so many documents has more than this share of them outside of its cache, or has none."""
+    return index.count >= least and index.uncached > share * index.count
 
 
 class CacheKeeper:
@@ -38,7 +44,7 @@ class CacheKeeper:
         ...     keeper.look()  # returns at once
     """
 
-    def __init__(self, index: Index, *, least: int = WORTH_A_CACHE, share: float = 0.1) -> None:
+    def __init__(self, index: Index, *, least: int = _LEAST, share: float = _SHARE) -> None:
         self.error: Exception | None = None
         self._index, self._least, self._share = index, least, share
         self._lock = Lock()
@@ -71,7 +77,7 @@ class CacheKeeper:
     def _work(self) -> None:
         while self._is_wanted():
             try:
-                if self._index.uncached > self._share * self._index.count:
+                if wants_cache(self._index, self._least, self._share):
                     self._index.accelerate()
                 self.error = None
             except Exception as error:  # it is a cache: whatever it fails with, searches go on without
