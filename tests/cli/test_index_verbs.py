@@ -161,3 +161,13 @@ def test_codes_of_single_bits_are_tried_for_queries_of_a_file(cli: Cli, index: P
     file.write_text("one\ntwo")
     few = cli("accelerate", index, "--fast", file, "--json")
     assert (few.code, "found 2" in few.error["message"]) == (2, True)
+
+
+def test_codes_stay_within_the_memory_given(cli: Cli, index: Path) -> None:
+    pytest.importorskip("faiss")
+    assert cli("accelerate", index, "--memory", "1 MB", "--json").json["codes"] == "sq8"
+    assert cli("accelerate", index, "--memory", "20", "--json").json["codes"] is None
+    assert "searched exactly" in cli("accelerate", index, "--memory", "20").out
+    for value in ("much", "-5"):
+        refused = cli("accelerate", index, f"--memory={value}", "--json")
+        assert (refused.code, value in refused.error["message"]) == (2, True)

@@ -39,6 +39,23 @@ def test_hits_are_the_same_with_and_without(index: Index) -> None:
     assert index.check().cache == "ready"
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_codes_in_several_files_find_the_same(index: Index, monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(accelerator, "measure", lambda *_: 1.0)
+    queries = [f"question {i}" for i in range(40)]
+    index.accelerate(queries, fast=fast)
+    options: tuple[dict[str, str], ...] = ({}, {"filter": "number < 1200"}, {"filter": "number < 700"})
+    whole = [index.search(queries, k=10, **some) for some in options]
+    monkeypatch.setattr(accelerator, "_LEAST_PART", 100)
+    index.accelerate(queries, fast=fast)
+    assert len(list(index.path.glob("cache/*/scan-*.faiss"))) == 15
+    parts = [index.search(queries, k=10, **some) for some in options]
+    same = [a == b for one, other in zip(whole, parts, strict=True) for a, b in zip(one, other, strict=True)]
+    assert sum(same) >= 0.95 * len(same)  # each takes as many candidates, of codes of the same training
+    assert _accelerated(_reopened(index))
+
+
 def test_an_index_named_by_a_relative_path(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(index.path.parent)
     expected = index.search("q", k=20)
@@ -71,7 +88,9 @@ def test_rows_newer_than_the_cache_are_found_and_deleted_ones_are_not(index: Ind
     assert _reopened(index).search("a", k=2000) == exact.search("a", k=2000)
 
 
-@pytest.mark.parametrize("name", ["vectors.f32", "stamps.u64", "records.arrow", "scan.faiss", "header.json"])
+@pytest.mark.parametrize(
+    "name", ["vectors.f32", "stamps.u64", "records.arrow", "texts.jsonl", "texts.i64", "scan-00.faiss", "header.json"]
+)
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])
 def test_a_damaged_cache_is_named_and_not_used(tmp_path: Path, name: str, how: str) -> None:
     pytest.importorskip("faiss")
@@ -108,6 +127,28 @@ def test_a_scan_that_misses_too_much_is_not_used(index: Index, monkeypatch: pyte
     assert not _accelerated(_reopened(index))
     assert _reopened(index).search("q", k=20) == hits
     assert index.check().cache == "exact"
+
+
+def test_codes_take_the_bytes_that_they_are_said_to(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    recalls = iter((0.5, 0.5, 1.0))  # each way is tried in turn
+    monkeypatch.setattr(accelerator, "measure", lambda *_: next(recalls))
+    built: dict[str, int] = {}
+    build = accelerator.build
+
+    def sized(vectors: np.ndarray, codes: accelerator.Codes, folder: Path, queries: np.ndarray) -> None:
+        build(vectors, codes, folder, queries)
+        built[codes] = sum(path.stat().st_size for path in folder.glob("scan-*"))
+
+    monkeypatch.setattr(accelerator, "build", sized)
+    assert index.accelerate([f"question {i}" for i in range(40)], fast=True).codes == "fp16"
+    assert list(built) == ["rabitq", "sq8", "fp16"]
+    for codes, stored in built.items():
+        said = accelerator.size(codes, 1500, 16)  # type: ignore[arg-type]
+        assert said <= stored < said + 4096, codes
+    monkeypatch.setattr(accelerator, "measure", lambda *_: 1.0)
+    assert index.accelerate(memory=1500 * 16).codes == "sq8"
+    assert index.accelerate(memory=1500 * 16 - 1).codes is None
 
 
 def test_without_faiss_vectors_are_mapped_and_searched_exactly(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,3 +83,31 @@ def test_largest_norm_shows_damage() -> None:
     assert largest_norm(vectors[:0]) == 0.0
     vectors[3, 2] = np.nan
     assert not np.isfinite(largest_norm(vectors))
+
+
+@pytest.mark.parametrize("queries", [1, scan._FEW_QUERIES, scan._FEW_QUERIES + 1])
+@pytest.mark.parametrize("share", [None, 0.05, 0.6])
+def test_many_vectors_in_several_threads(queries: int, share: float | None) -> None:
+    """More vectors than one thread takes at a time, of which two in three are first ones."""
+    rng = np.random.default_rng(0)
+    count, more, k = 2 * scan._ROWS, scan._ROWS + 77, 12
+    vectors = rng.standard_normal((count + more, 5)).astype(np.float32)
+    asked = rng.standard_normal((queries, 5)).astype(np.float32)
+    owner = np.sort(rng.integers(0, count, more))
+    rows = None if share is None else np.flatnonzero(rng.random(count) < share)
+    ids = [str(i) for i in range(count)]
+    found = top_k(vectors, asked, k, ids, norm=largest_norm(vectors), rows=rows, owner=owner)
+    products = asked.astype(np.float64) @ vectors.astype(np.float64).T
+    for scores, ranked in zip(products, found, strict=True):
+        np.maximum.at(scores, owner, scores[count:])
+        part = np.arange(count) if rows is None else rows
+        best = part[np.argsort(-scores[part])[:k]]
+        assert [row for row, _ in ranked] == best.tolist()
+        np.testing.assert_allclose([score for _, score in ranked], scores[best], rtol=1e-6)
+
+
+@given(st.integers(1, 5000), st.integers(0, 2**32), st.data())
+def test_the_kth_largest(count: int, seed: int, data: st.DataObject) -> None:
+    scores = np.random.default_rng(seed).integers(0, 50, count).astype(np.float32)  # with many equal ones
+    k = data.draw(st.integers(1, count))
+    assert scan._kth_largest(scores, k) == np.sort(scores)[-k]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rabtriever.cli.options import Json
+from rabtriever.cli.options import Json, read_bytes
 from rabtriever.cli.output import one_line, session
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ def accelerate(
         str | None,
         typer.Option(metavar="QUERIES", help="Try codes of single bits, made for queries like those of this file."),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that the scan's codes may take of the memory, as in 500MB."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Build an index's cache: quicker to open and, with faiss, to search."""
@@ -169,7 +173,8 @@ def accelerate(
 
         with Index.open(index) as opened:
             queries = None if fast is None else [query.content for query in Corpus([fast])]
-            header = opened.accelerate(queries, fast=fast is not None)
+            most = None if memory is None else read_bytes("--memory", memory)
+            header = opened.accelerate(queries, fast=fast is not None, memory=most)
         payload = {
             "documents": header.documents,
             "codes": header.codes,

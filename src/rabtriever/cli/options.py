@@ -20,6 +20,7 @@ __all__ = [
     "Seed",
     "Set",
     "load_dataset",
+    "read_bytes",
     "read_settings",
     "train_config",
 ]
@@ -53,6 +54,26 @@ def load_dataset(name: str) -> Dataset:
     from rabtriever.data import Dataset
 
     return Dataset.example() if name == "example" else Dataset.load(name)
+
+
+def read_bytes(option: str, value: str) -> int:
+    """A number of bytes as people write it.
+
+    Raises:
+        InputError: It is none.
+
+    Example:
+        >>> read_bytes("--memory", "500MB"), read_bytes("--memory", "2 GiB")
+        (500000000, 2147483648)
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from rabtriever.errors import InputError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise InputError(f"{option} must be a number of bytes, found {value!r}", hint="as in 500MB or 2GiB") from None
 
 
 def read_settings(file: Path | None, assignments: list[str] | None, **options: object) -> list[Setting]:

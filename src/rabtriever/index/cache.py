@@ -1,10 +1,11 @@
-"""A copy of one version's vectors that is mapped into memory, and the quantised scan over it.
+"""A copy of one version's vectors and documents that is mapped into memory, and the quantised scan over it.
 
-It is a cache: built from the table, used only while it belongs to the same model, library and faiss, verified whole
-when it is opened, and deleted without loss. Rows of the table that it does not hold are searched exactly beside it;
-rows that the table does not hold any more are masked.
+It is a cache: built from the table, used only while it belongs to the same model, library and faiss, verified when it
+is opened (each document when it is handed out), and deleted without loss. Rows of the table that it does not hold are
+searched exactly beside it; rows that the table does not hold any more are masked.
 
-Disk: four bytes for each number of a vector, and one (or two) for its code. Memory while it is built: the codes.
+Disk: four bytes for each number of a vector, and one (or two) for its code, and the documents. Memory while it is
+built: the codes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +31,13 @@ from rabtriever.index.description import Description
 from rabtriever.index.locks import exclusive
 from rabtriever.index.segment import Segment
 from rabtriever.index.snapshot import Snapshot
+from rabtriever.index.texts import ENDS, LINES, Texts, texts_writer
 
 __all__ = ["FOLDER", "Header", "build", "drop", "segments", "state"]
 
 FOLDER = "cache"
 _HEADER = "header.json"
+_FORMAT: Literal[2] = 2
 _CHUNK = 1 << 22
 _RECORDS = pa.schema([("id", pa.string()), ("metadata", pa.large_string())])
 
@@ -58,7 +61,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = _FORMAT
     library_version: str = rabtriever.__version__
     faiss_version: str | None
     fingerprint: str
@@ -79,6 +82,7 @@ def build(
     snapshot: Snapshot,
     queries: Callable[[], NDArray[np.float32]],
     fast: bool = False,
+    memory: int | None = None,
 ) -> Header:
     """Copy a version's vectors, quantise them, and measure whether the codes may be used.
 
@@ -88,6 +92,7 @@ def build(
         snapshot: The version.
         queries: Gives query vectors ``(q, k)`` to measure with.
         fast: Try codes of single bits first, made for one half of the queries and measured on the other.
+        memory: Try no codes of more bytes than these.
 
     Raises:
         DataError: A stored vector is damaged.
@@ -100,7 +105,7 @@ def build(
                 shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
         _copy(snapshot, fresh)
         segment = _segment(fresh, description.dimension)
-        codes, recall, bits = _quantise(fresh, segment, queries, fast) if len(segment) else (None, None, None)
+        codes, recall, bits = _quantise(fresh, segment, queries, fast, memory) if len(segment) else (None, None, None)
         header = Header(
             faiss_version=accelerator.version(),
             fingerprint=description.model.fingerprint,
@@ -126,11 +131,10 @@ def segments(folder: Path, description: Description) -> list[Segment]:
     """The newest cache that is whole and belongs to the index, mapped into memory; empty where there is none."""
     for place in _caches(folder):
         with suppress(InputError, ValidationError, OSError, ValueError, RuntimeError, pa.ArrowException):
-            header = _verified(place, description)
+            header = _verified(place, description, but=(LINES,))
             segment = _segment(place, header.dimension)
             if header.codes is not None and header.faiss_version == accelerator.version() is not None:
-                scan = place / "scan.faiss"
-                segment.accelerator = accelerator.open_scan(scan, header.vectors, header.dimension)
+                segment.accelerator = accelerator.open_scan(place, header.vectors, header.dimension)
             return [segment]
     return []
 
@@ -166,13 +170,17 @@ class _StaleError(ValueError):
     pass
 
 
-def _verified(place: Path, description: Description) -> Header:
-    header = Header.model_validate(read_json(place / _HEADER))
+def _verified(place: Path, description: Description, but: Sequence[str] = ()) -> Header:
+    """The header of a cache that is whole and belongs to the index; some files' contents are not looked at."""
+    stored = read_json(place / _HEADER)
+    if isinstance(stored, dict) and stored.get("format_version") != _FORMAT:
+        raise _StaleError("it has another layout")
+    header = Header.model_validate(stored)
     wanted = (rabtriever.__version__, description.model.fingerprint, description.table, description.dimension)
     if (header.library_version, header.fingerprint, header.table, header.dimension) != wanted:
         raise _StaleError("it belongs to another model or version")
     for name, expected in header.sums.items():
-        if _sum(place / name) != expected:
+        if name not in but and _sum(place / name) != expected:
             raise ValueError(f"{name} is not as it was written")
     return header
 
@@ -187,8 +195,10 @@ def _copy(snapshot: Snapshot, fresh: Path) -> None:
         (fresh / "owner.i64").open("wb") as owner,
         pa.OSFile(str(fresh / "records.arrow"), "wb") as sink,
         pa.ipc.new_file(sink, _RECORDS) as records,
+        texts_writer(fresh) as write_texts,
     ):
-        for batch in snapshot.batches():
+        for batch, columns in snapshot.rows():
+            write_texts(columns)
             firsts.write(batch.vectors.tobytes())
             further.write(batch.more.tobytes())
             stamps.write(batch.stamps.tobytes())
@@ -208,15 +218,17 @@ def _segment(place: Path, dimension: int) -> Segment:
         records[name].chunk(0) if records[name].num_chunks else pa.array([], records.schema.field(name).type)
         for name in ("id", "metadata")
     ]
+    texts = Texts(_mapped(place / LINES, np.uint8), _mapped(place / ENDS, np.int64))
     segment = Segment(
         _mapped(place / "stamps.u64", np.uint64),
         columns[0],
         columns[1],
         vectors,
         _mapped(place / "owner.i64", np.int64),
-        cached=True,
+        texts=texts,
     )
-    if len(segment) + len(segment.owner) != len(vectors) or not np.isfinite(segment.norm):
+    whole = len(texts) == len(segment) and len(segment) + len(segment.owner) == len(vectors)
+    if not whole or not np.isfinite(segment.norm):
         raise ValueError("its vectors are not those of its documents")
     return segment
 
@@ -228,7 +240,7 @@ def _mapped(path: Path, kind: type[np.generic]) -> NDArray[Any]:
 
 
 def _quantise(
-    fresh: Path, segment: Segment, queries: Callable[[], NDArray[np.float32]], fast: bool
+    fresh: Path, segment: Segment, queries: Callable[[], NDArray[np.float32]], fast: bool, memory: int | None
 ) -> tuple[accelerator.Codes | None, float | None, float | None]:
     """Try the codes, smallest first, until one finds what an exact search finds.
 
@@ -237,17 +249,19 @@ def _quantise(
     """
     if accelerator.version() is None:
         return None, None, None
-    vectors, path = queries(), fresh / "scan.faiss"
+    vectors = queries()
     recall = bits = None
     tried: tuple[accelerator.Codes, ...] = ("rabitq", "sq8", "fp16") if fast else ("sq8", "fp16")
     for codes in tried:
-        accelerator.build(segment.vectors, codes, path, vectors[::2])
-        scan = accelerator.open_scan(path, len(segment.vectors), segment.vectors.shape[1])
+        if memory is not None and accelerator.size(codes, *segment.vectors.shape) > memory:
+            continue
+        accelerator.build(segment.vectors, codes, fresh, vectors[::2])
+        scan = accelerator.open_scan(fresh, len(segment.vectors), segment.vectors.shape[1])
         recall = accelerator.measure(segment, scan, vectors[1::2] if codes == "rabitq" else vectors)
         bits = recall if codes == "rabitq" else bits
         if recall >= accelerator.LEAST_RECALL:
             return codes, recall, bits
-    path.unlink()
+    accelerator.discard(fresh)
     return None, recall, bits
 
 

@@ -167,7 +167,9 @@ class Index(Reader):
         self.refresh()  # lets go of the version before
         return maintenance.clean_up(self._store, before)
 
-    def accelerate(self, queries: Sequence[str] | None = None, *, fast: bool = False) -> cache.Header:
+    def accelerate(
+        self, queries: Sequence[str] | None = None, *, fast: bool = False, memory: int | None = None
+    ) -> cache.Header:
         """Build the cache for this version: vectors mapped from a file, and a quantised scan if it is faithful.
 
         The scan needs faiss (``pip install 'rabtriever[fast]'``) and is used only if it finds 99 % of what an exact
@@ -179,9 +181,13 @@ class Index(Reader):
             queries: Queries to measure with; beginnings of stored texts when left out.
             fast: Try codes of a single bit, made for queries like these: the quickest scan over millions of vectors,
                 used where it is as faithful. It needs queries as they will come, 40 or better a few hundred.
+            memory: The most bytes that the codes may take, which a quick scan keeps in memory: of a vector of ``k``
+                numbers, codes of 8 bits take ``k`` and codes of single bits ``k / 8 + 8``. Where none fits, documents
+                are searched exactly, from the file. All else of the cache is mapped: the system may drop it at will.
 
         Raises:
-            InputError: The disk is full, or ``fast`` is asked for without enough queries or without faiss.
+            InputError: The disk is full, ``memory`` is negative, or ``fast`` is asked for without enough queries or
+                without faiss.
         """
         if fast and len(set(queries or ())) < _QUERIES:
             raise InputError(
@@ -197,7 +203,8 @@ class Index(Reader):
             )
         self.refresh()
         encoded = searching.sample_queries(self._snapshot, lambda: self.student, queries)
-        header = cache.build(self.path, self.description, self._snapshot, encoded, fast)
+        most = None if memory is None else whole_number("memory", memory, least=0)
+        header = cache.build(self.path, self.description, self._snapshot, encoded, fast, most)
         self.adopt_cache()
         return header
 

@@ -240,7 +240,7 @@ class Reader:
     def uncached(self) -> int:
         """How many documents of the version that is read are not searched through the cache."""
         with self._lock:
-            return sum(len(part.rows) for part in self._snapshot.parts if not part.segment.cached)
+            return sum(len(part.rows) for part in self._snapshot.parts if part.segment.texts is None)
 
     def adopt_cache(self) -> None:
         """Search the newest version through the newest cache from now on; safe while others search.

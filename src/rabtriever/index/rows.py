@@ -34,6 +34,7 @@ __all__ = [
     "Row",
     "check_range",
     "documents_of",
+    "found_of",
     "schema",
     "text_crc",
     "to_table",
@@ -188,12 +189,20 @@ def documents_of(table: pa.Table, folder: Path) -> list[Found]:
     """
     found = []
     for row in table.select(DOCUMENT_COLUMNS).to_pylist():
-        document = _document(row)
-        if document is None or text_crc(document, row["metadata"], row["text_hash"]) != row["text_crc"]:
+        one = found_of(row)
+        if one is None:
             raise damaged(folder, row["id"], "text or metadata")
-        spans = row["spans"]
-        found.append(Found(document, row["text_hash"], tuple(zip(spans[::2], spans[1::2], strict=True))))
+        found.append(one)
     return found
+
+
+def found_of(row: dict[str, Any]) -> Found | None:
+    """One row with :data:`DOCUMENT_COLUMNS`; None where it is not as it was written."""
+    document = _document(row)
+    if document is None or text_crc(document, row["metadata"], row["text_hash"]) != row["text_crc"]:
+        return None
+    spans = row["spans"]
+    return Found(document, row["text_hash"], tuple(zip(spans[::2], spans[1::2], strict=True)))
 
 
 def damaged(folder: Path, id: str, what: str) -> DataError:

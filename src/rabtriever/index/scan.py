@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rabtriever.index.threads import in_parallel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,10 +24,19 @@ _SCORES = 1 << 24
 """Scores held at once (64 MiB), which decides how many queries share a pass."""
 
 _ROWS = 1 << 14
-"""Rows converted to float64 at once."""
+"""Rows multiplied, or converted to float64, at once."""
 
-_GATHER = 8
-"""Documents are copied out when fewer than one in this many takes part."""
+_FEW_QUERIES = 4
+"""Up to so many queries go over the vectors one by one, which memory bounds; more are a product of matrices."""
+
+_GATHER = 5
+"""Documents are fetched one by one when fewer than one in this many takes part."""
+
+_TAKEN = 1 << 10
+"""Vectors fetched at once."""
+
+_BLOCK = 1 << 10
+"""Scores of which the largest is looked at first."""
 
 _NONE = np.empty(0, np.intp)
 
@@ -75,24 +86,23 @@ def top_k(
     if owner is None:
         owner = _NONE
     count = len(vectors) - len(owner)
-    if rows is not None and len(rows) * _GATHER < count:  # to copy a few vectors is cheaper than to multiply all
+    taken, owners, there = None, owner, count
+    if rows is not None and len(rows) * _GATHER < count:  # to fetch a few vectors is cheaper than to multiply all
         place = np.full(count, -1, np.intp)
         place[rows] = np.arange(len(rows))
-        kept = place[owner] >= 0
-        few = np.concatenate([vectors[rows], vectors[count:][kept]])
-        names = _Chosen(ids, rows)
-        found = top_k(few, queries, k, names, norm=norm, bias=bias, owner=place[owner[kept]])
-        return [[(int(rows[row]), score) for row, score in ranked] for ranked in found]
-    group = max(1, _SCORES // max(1, len(vectors)))
+        kept = np.flatnonzero(place[owner] >= 0)
+        taken, owners, there = np.concatenate([rows, count + kept]), place[owner[kept]], len(rows)
+    group = max(1, _SCORES // max(1, len(vectors) if taken is None else len(taken)))
     ranked_all = []
     for start in range(0, len(queries), group):
-        products = queries[start : start + group] @ vectors.T  # (group, n + m)
-        for query, scores in zip(queries[start : start + group], products, strict=True):
-            if len(owner):
-                np.maximum.at(scores, owner, scores[count:])
-            chosen = _candidates(scores[:count] if rows is None else scores[rows], query, k, norm)
-            candidates = chosen if rows is None else rows[chosen]
-            ranked_all.append(best_of(vectors, query, candidates, k, ids, bias, owner))
+        some = queries[start : start + group]
+        products = _all_products(vectors, some) if taken is None else _some_products(vectors, some, taken)
+        for query, scores in zip(some, products, strict=True):
+            if len(owners):
+                np.maximum.at(scores, owners, scores[there:])
+            compared = scores[:there] if rows is None or taken is not None else scores[rows]
+            chosen = _candidates(compared, query, k, norm)
+            ranked_all.append(best_of(vectors, query, chosen if rows is None else rows[chosen], k, ids, bias, owner))
     return ranked_all
 
 
@@ -135,28 +145,52 @@ def best_of(
     return [(row, score) for score, row in ranked[:k]]
 
 
-class _Chosen(Sequence[str]):
-    """The ids of some documents, looked up when they are needed."""
+def _all_products(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each query's products with all vectors, ``(q, n)``, as quickly as memory gives the vectors."""
+    if len(queries) > _FEW_QUERIES:
+        return queries @ vectors.T
+    products = np.empty((len(queries), len(vectors)), np.float32)
 
-    def __init__(self, ids: Sequence[str], rows: NDArray[np.intp]) -> None:
-        self._ids, self._rows = ids, rows
+    def multiply(start: int) -> None:  # BLAS does not keep the memory busy when one factor is a single row
+        part = slice(start, start + _ROWS)
+        for query, out in zip(queries, products, strict=True):
+            np.einsum("ij,j->i", vectors[part], query, out=out[part])
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    in_parallel(multiply, range(0, len(vectors), _ROWS))
+    return products
 
-    def __getitem__(self, row: int) -> str:  # type: ignore[override]  # rows only
-        return self._ids[int(self._rows[row])]
+
+def _some_products(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], taken: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Each query's products with some vectors, ``(q, len(taken))``, by way of a buffer that stays in the processor."""
+    products = np.empty((len(queries), len(taken)), np.float32)
+    buffer = np.empty((min(_TAKEN, len(taken)), vectors.shape[1]), np.float32)
+    for start in range(0, len(taken), _TAKEN):
+        part = taken[start : start + _TAKEN]
+        found = np.take(vectors, part, axis=0, out=buffer[: len(part)], mode="clip")  # other modes make a copy first
+        np.matmul(queries, found.T, out=products[:, start : start + len(part)])
+    return products
 
 
 def _candidates(scores: NDArray[np.float32], query: NDArray[np.float32], k: int, norm: float) -> NDArray[np.intp]:
     """Positions in ``scores`` ``(n,)`` that hold every one of the true ``k`` best, ties at the border included."""
     if k >= len(scores):
         return np.arange(len(scores))
-    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+    kth = _kth_largest(scores, k)
     # |computed - true| <= width * 2^-24 * |q| |x| in whatever order the products are summed. The true k-th best is at
     # most one such error below the computed one, and whatever beats it was computed at most one error lower still.
     error = 1.01 * len(query) * 2.0**-24 * float(np.linalg.norm(query.astype(np.float64))) * norm
     return np.flatnonzero(scores >= float(kth) - 2.0 * error)
+
+
+def _kth_largest(scores: NDArray[np.float32], k: int) -> np.float32:
+    """The ``k``-th largest number: at least ``k`` are no smaller than the ``k``-th largest of the blocks' maxima."""
+    whole = len(scores) // _BLOCK
+    if whole > k:
+        maxima = scores[: whole * _BLOCK].reshape(whole, _BLOCK).max(axis=1)
+        scores = scores[scores >= np.partition(maxima, whole - k)[whole - k]]
+    return np.partition(scores, len(scores) - k)[len(scores) - k]  # type: ignore[no-any-return]
 
 
 def _products(vectors: NDArray[np.float32], rows: NDArray[np.intp], query: NDArray[np.float32]) -> NDArray[np.float64]:

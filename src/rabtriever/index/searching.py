@@ -103,8 +103,7 @@ def answer(snapshot: Snapshot, wanted: Wanted, student: Callable[[], Encoder], b
 def hits_of(snapshot: Snapshot, places: Sequence[Sequence[Place]], queries: NDArray[np.float32]) -> list[list[Hit]]:
     """Hits with their texts, and the span of the best passage where a document has several."""
     parts = snapshot.parts
-    wanted = {(part, row): int(parts[part].numbers[row]) for found in places for part, row, _ in found}
-    documents = dict(zip(wanted, snapshot.stream(list(wanted.values())), strict=True))
+    documents = snapshot.found((part, row) for found in places for part, row, _ in found)
     hits: list[list[Hit]] = []
     for query, found in zip(queries, places, strict=True):
         hits.append([])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rabtriever.index.accelerator import Accelerator
+    from rabtriever.index.texts import Texts
 
 __all__ = ["Batch", "Names", "Segment", "read_batch"]
 
@@ -105,7 +106,7 @@ class Segment:
         vectors: The first vector of each document, then those of further passages, ``(n + m, k)``.
         owner: The document of each of those, ``(m,)``.
         accelerator: Finds candidates faster than a pass over all vectors.
-        cached: Whether it is mapped from the cache.
+        texts: The documents themselves, where it is mapped from the cache.
     """
 
     def __init__(
@@ -116,11 +117,11 @@ class Segment:
         vectors: NDArray[np.float32],
         owner: NDArray[np.intp],
         accelerator: Accelerator | None = None,
-        cached: bool = False,
+        texts: Texts | None = None,
     ) -> None:
         self.stamps, self.vectors, self.owner = stamps, vectors, owner
         self.ids, self.metadata = Names(ids), metadata
-        self.accelerator, self.cached = accelerator, cached
+        self.accelerator, self.texts = accelerator, texts
 
     def __len__(self) -> int:
         return len(self.stamps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,24 @@ class Snapshot:
                 raise DataError(f"{self.folder}: rows of the table are missing", hint="refresh(), or check the index")
             yield from (found[number] for number in chunk)
 
+    def found(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found]:
+        """The documents at some places, each a part and a row of its segment: copies where the cache has them.
+
+        Raises:
+            DataError: One is damaged.
+        """
+        documents: dict[tuple[int, int], Found] = {}
+        others: dict[tuple[int, int], int] = {}
+        for place in places:
+            part, row = self.parts[place[0]], place[1]
+            texts = part.segment.texts
+            copy = None if texts is None or place in documents else texts.get(row)
+            if copy is not None and copy.document.id == part.segment.ids[row]:
+                documents[place] = copy
+            elif place not in documents:
+                others[place] = int(part.numbers[row])
+        return documents | dict(zip(others, self.stream(list(others.values())), strict=True))
+
     def texts(self) -> Iterator[Document]:
         """All documents, in the order of the table.
 
@@ -193,14 +211,14 @@ class Snapshot:
             parts.append(self._part(list(self._take(numbers[missing]))))
         return _few(parts) or [self._part([])]
 
-    def batches(self) -> Iterator[Batch]:
-        """All rows with their vectors, a few thousand at a time, each verified.
+    def rows(self) -> Iterator[tuple[Batch, pa.RecordBatch]]:
+        """All rows, a few thousand at a time: their vectors, verified, and the columns as they are stored.
 
         Raises:
-            DataError: A row is damaged.
+            DataError: A row's vectors are damaged.
         """
-        for batch in self._scan(VECTOR_COLUMNS, _LOAD_ROWS):
-            yield read_batch(batch, self.dimension, self.folder)
+        for batch in self._scan(ROW_COLUMNS, _LOAD_ROWS):
+            yield read_batch(batch, self.dimension, self.folder), batch
 
     def vectors(self, size: int) -> Iterator[Vectors]:
         """All documents with their vectors, at most ``size`` documents at a time, each verified.
@@ -226,7 +244,8 @@ class Snapshot:
             raise DataError(f"{self.folder}: read {count} of {self.count} documents", hint="the table is damaged")
 
     def _read_all(self) -> Part:
-        return self._part(list(self.batches()))
+        batches = self._scan(VECTOR_COLUMNS, _LOAD_ROWS)
+        return self._part([read_batch(batch, self.dimension, self.folder) for batch in batches])
 
     def _part(self, batches: list[Batch]) -> Part:
         segment = Segment.of(batches, self.dimension)
