@@ -15,7 +15,8 @@ from generation_report import generation
 from rabtriever.evaluation import paired_difference
 
 HERE = Path(__file__).parent
-MEASURES = ("R@1", "R@3", "R@5", "MRR@10", "nDCG@10")
+NDCG = "nDCG@10"
+MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 DATASETS = ("esconv", "saycan", "alfred", "general")
 
@@ -115,12 +116,41 @@ def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[
         for measure in ("R@1", "MRR@10") if system != "student" else ():
             students = [student[measure] for student in _students(main, seeds)]
             averaged = {query: mean(student[query] for student in students) for query in students[0]}
-            found = paired_difference(averaged, main["per_query"][system][measure], seed=main["seed"])
-            figures = (f"{found.queries:,}", f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}")
-            lines.append(
-                f"| {' | '.join((_named(system, main['systems'][system]), measure, *figures, f'{found.p:.4f}'))} |"
-            )
+            figures = _difference(averaged, main["per_query"][system][measure], main["seed"])
+            lines.append(f"| {' | '.join((_named(system, main['systems'][system]), measure, *figures))} |")
     return lines
+
+
+def zero_shot(reports: dict[str, dict[str, Any]]) -> list[str]:
+    """Datasets that the model was not trained on, in one table: nDCG@10, and the student's differences."""
+    names = list(reports)
+    lines = ["## Facts: datasets that the model has not seen", ""]
+    for name, report in reports.items():
+        queries = f"{report['queries']:,} queries of the split {report['split']}"
+        lines.append(f"- {name}: {queries}; data `{report['fingerprint'][:12]}`.")
+    lines += ["", "nDCG@10:", "", f"| system | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    described = {
+        system: _named(system, figures) for report in reports.values() for system, figures in report["systems"].items()
+    }
+    for system, title in described.items():
+        found = (report["systems"].get(system) for report in reports.values())
+        lines.append(f"| {title} | {' | '.join('' if one is None else f'{one[NDCG]:.3f}' for one in found)} |")
+    columns = ("dataset", "student against", "queries", "difference", "95 % interval", "p")
+    lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, report in reports.items():
+        student = report["per_query"]["student"][NDCG]
+        for system in report["systems"]:
+            if system != "student":
+                other = report["per_query"][system][NDCG]
+                cells = (name, described[system], *_difference(student, other, report["seed"]))
+                lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _difference(one: dict[str, float], other: dict[str, float], seed: int) -> tuple[str, ...]:
+    found = paired_difference(one, other, seed=seed)
+    interval = f"{found.low:+.3f} to {found.high:+.3f}"
+    return f"{found.queries:,}", f"{found.difference:+.3f}", interval, f"{found.p:.4f}"
 
 
 def _training(training: dict[str, Any]) -> str:
@@ -171,6 +201,9 @@ def main() -> None:
     ]
     for name in names:
         lines += section(name, options.results)
+    unseen = sorted(options.results.glob("zero-shot-*.json"))
+    if unseen:
+        lines += zero_shot({path.stem.removeprefix("zero-shot-"): json.loads(path.read_text()) for path in unseen})
     for path in sorted(options.results.glob("ablations-*.json")):
         lines += ablations(json.loads(path.read_text()))
     for path in sorted(options.results.glob("taps-*.json")):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rabtriever import Dataset
 from rabtriever.evaluation import Report, SystemResult
 from rabtriever.evaluation.measures import MEASURES
 
@@ -68,3 +69,30 @@ def test_times_are_measured_against_length_and_number(tiny_folder: Callable[...,
     exponent = found["exponents"]
     assert exponent["number"]["student, document by document"] > exponent["number"]["student, folded"]
     assert exponent["length"]["teacher"] > exponent["length"]["student, folded"]
+
+
+def test_datasets_are_merged_and_a_large_one_is_thinned(tmp_path: Path) -> None:
+    example = Dataset.example()
+    for name in ("one", "other"):
+        example.save(tmp_path / name)
+    run("merge.py", tmp_path / "one", tmp_path / "other", "-o", tmp_path / "whole", cwd=tmp_path)
+    run("merge.py", tmp_path / "one", tmp_path / "other", "-o", tmp_path / "thin", "--train", 3, cwd=tmp_path)
+    whole, thin = Dataset.load(tmp_path / "whole"), Dataset.load(tmp_path / "thin")
+    assert len(whole.corpus) == len(thin.corpus) == 2 * len(example.corpus)
+    for split in example.splits:
+        assert len(whole.split(split)) == 2 * len(example.split(split))
+    query = example.split("test")[0]
+    expected = {f"other:{id_}" for id_ in example.relevant("test", query.id)}
+    assert whole.relevant("test", f"other:{query.id}") == expected
+    assert sorted(query.id.partition(":")[0] for query in thin.split("train")) == ["one"] * 3 + ["other"] * 3
+    assert len(thin.split("test")) == len(whole.split("test"))
+
+
+def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
+    reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-cranfield.json")
+    reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-scifact.json")
+    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert "| system | cranfield | scifact |" in text
+    assert "| **student** (folded) | 0.500 | 0.250 |" in text
+    assert "| scifact | BM25 | 4 | -0.500 |" in text
