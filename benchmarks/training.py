@@ -117,10 +117,11 @@ def stage_three(
     pairs = PairSet(repeated, many, outputs, f"random:{candidates}", 0)
     filled = time.perf_counter() - start
     rows = {}
-    for batch in (16, 64, 256):
-        config = DistillConfig(candidates=f"random:{candidates}", batch_queries=batch)
+    for batch, dtype in ((16, "float32"), (64, "float32"), (256, "float32"), (256, "bfloat16")):
+        config = DistillConfig(candidates=f"random:{candidates}", batch_queries=batch, dtype=dtype)  # type: ignore[arg-type]
         with TemporaryDirectory() as folder:
             loop = PredictorLoop(teacher, pairs, None, config, 0, Path(folder), SilentProgress())
             seconds = interleaved({"epoch": partial(loop._epoch, 0)}, 3)["epoch"]
-        rows[f"{batch} queries a step"] = {"pairs_per_second": len(pairs) / seconds}
+        name = f"{batch} queries a step" + (", bfloat16" if dtype == "bfloat16" else "")
+        rows[name] = {"pairs_per_second": len(pairs) / seconds}
     return {"pairs": len(pairs), "judged": outputs.computed, "fill_seconds": filled, "systems": rows}

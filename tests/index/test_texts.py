@@ -52,7 +52,7 @@ def _written(documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
                 table = to_table(rows[start : start + 2], 1, 3)
                 for batch in table.select(DOCUMENT_COLUMNS).to_batches():
                     write(batch)
-        return np.fromfile(Path(name) / LINES, np.uint8), np.fromfile(Path(name) / ENDS, np.int64)
+        return np.fromfile(Path(name) / LINES, np.uint8), np.fromfile(Path(name) / ENDS, np.int64).reshape(-1, 2)
 
 
 @given(_DOCUMENTS)
@@ -70,7 +70,7 @@ def test_a_flipped_bit_is_never_handed_out(documents: list[Document], data: st.D
     place = data.draw(st.integers(0, len(lines) - 1))
     lines[place] ^= 1 << data.draw(st.integers(0, 7))
     damaged = Texts(lines, ends)
-    hit = int(np.searchsorted(ends, place, side="right"))
+    hit = int(np.searchsorted(ends[:, 0], place, side="right"))
     for row, expected in enumerate(whole):
         assert damaged.get(row) in ([expected, None] if row == hit else [expected])
 

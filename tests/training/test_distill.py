@@ -34,7 +34,8 @@ DROPOUT = QUICK.model_copy(
         "predictor": PredictorConfig(dropout=0.3, rank=8, width=16),
     }
 )
-CONFIGS = pytest.mark.parametrize("config", [QUICK, DROPOUT], ids=["paper", "on-policy-dropout"])
+ROUNDED = DROPOUT.model_copy(update={"dtype": "bfloat16"})
+CONFIGS = pytest.mark.parametrize("config", [QUICK, ROUNDED], ids=["paper", "on-policy-dropout-bfloat16"])
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ def assert_equal(found: Retriever, expected: Retriever) -> None:
         {"mse_weight": 0.0, "kl_weight": 0.0},
         {"vocabulary": True},
         {"normalize_target": False},
+        {"dtype": "bfloat16"},
         {"predictor": PredictorConfig(layers=1)},
         {"predictor": PredictorConfig(layers=3, width=20)},
         {"predictor": PredictorConfig(multiply=False)},
@@ -97,6 +99,17 @@ def test_every_variant_trains(change: dict[str, Any], teacher: Reranker, store: 
     measured = "kl" if change.get("kl_weight") != 0 else "mse" if change.get("mse_weight") != 0 else "ranking"
     assert history[-1][measured] < history[0][measured]
     assert all(np.isfinite(x).all() for x in vectors(student))
+
+
+def test_products_in_bfloat16_leave_the_weights_in_float32(teacher: Reranker, store: Path) -> None:
+    exact, rounded = (
+        distill(teacher, DATA, QUICK.model_copy(update={"dtype": d}), store=store) for d in ("float32", "bfloat16")
+    )
+    assert {weight.dtype for weight in rounded.predictor.parameters()} == {torch.float32}
+    assert rounded.fingerprint != exact.fingerprint
+    for kept, found in zip(vectors(exact), vectors(rounded), strict=True):
+        cosine = (kept * found).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(found, axis=1)
+        assert cosine.min() > 0.95
 
 
 def test_labels_alone_put_the_right_documents_first(teacher: Reranker, store: Path) -> None:

@@ -218,7 +218,7 @@ def _segment(place: Path, dimension: int) -> Segment:
         records[name].chunk(0) if records[name].num_chunks else pa.array([], records.schema.field(name).type)
         for name in ("id", "metadata")
     ]
-    texts = Texts(_mapped(place / LINES, np.uint8), _mapped(place / ENDS, np.int64))
+    texts = Texts(_mapped(place / LINES, np.uint8), _mapped(place / ENDS, np.int64).reshape(-1, 2))
     segment = Segment(
         _mapped(place / "stamps.u64", np.uint64),
         columns[0],

@@ -10,8 +10,9 @@ import numpy as np
 
 from rabtriever.fusion import Fusion, fuse_ranks, fuse_scores
 from rabtriever.index.filter import Filter
+from rabtriever.index.parts import Part
 from rabtriever.index.scan import best_of, top_k
-from rabtriever.index.snapshot import Part, Snapshot
+from rabtriever.index.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,10 @@ from rabtriever.errors import DataError, InputError
 from rabtriever.fusion import Fusion, Hybrid, checked_hybrid
 from rabtriever.index.filter import Filter
 from rabtriever.index.finding import Finder, Place
+from rabtriever.index.parts import Part
 from rabtriever.index.protocol import Encoder, Teacher, checked_vectors
 from rabtriever.index.records import Hit, check_share, sigmoid, whole_number
-from rabtriever.index.snapshot import Part, Snapshot
+from rabtriever.index.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

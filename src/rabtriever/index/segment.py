@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Names", "Segment", "read_batch"]
 
+_FOUND = 1 << 13
+"""Stamps looked up at once."""
+
 
 class Names(Sequence[str]):
     """The strings of an Arrow column, made when they are asked for.
@@ -186,11 +189,21 @@ class Segment:
 
     def find(self, stamps: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Where each stamp stands here, and whether it does: ``(n,)`` each."""
-        if not len(self):
-            return np.zeros(len(stamps), np.intp), np.zeros(len(stamps), np.bool_)
-        place = np.searchsorted(self.stamps, stamps, sorter=self.order)
-        rows = self.order[np.minimum(place, len(self) - 1)]
-        return rows, self.stamps[rows] == stamps
+        rows, there = np.zeros(len(stamps), np.intp), np.zeros(len(stamps), np.bool_)
+        after = 0
+        for start in range(0, len(stamps) if len(self) else 0, _FOUND):
+            part = stamps[start : start + _FOUND]
+            here = slice(start, start + len(part))
+            if np.array_equal(self.stamps[after : after + len(part)], part):  # most often nothing has come between
+                rows[here], there[here] = np.arange(after, after + len(part)), True
+                after += len(part)
+                continue
+            place = np.searchsorted(self.stamps, part, sorter=self.order)
+            rows[here] = self.order[np.minimum(place, len(self) - 1)]
+            there[here] = self.stamps[rows[here]] == part
+            if there[here].any():
+                after = int(rows[here][there[here]][-1]) + 1
+        return rows, there
 
     def _records(self) -> Iterator[str]:
         for start in range(0, len(self), 1 << 14):

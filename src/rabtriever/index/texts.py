@@ -1,12 +1,13 @@
 """Copies of the documents beside the cached vectors, so that a hit needs no question to the table.
 
-Each document is one line of JSON with its checksum, which is verified when the document is handed out; where the lines
-begin is verified when the cache is opened. A line that is damaged is read from the table instead.
+Each document is one line of JSON, verified when the document is handed out; where the lines end, and their checksums,
+are verified when the cache is opened. A document whose line is damaged is read from the table instead.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ class Texts:
 
     Args:
         lines: All lines, one after the other, ``(bytes,)``.
-        ends: Where each ends, ``(n,)``.
+        ends: Where each ends, and its checksum, ``(n, 2)``.
     """
 
     def __init__(self, lines: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
@@ -41,12 +42,11 @@ class Texts:
 
     def get(self, row: int) -> Found | None:
         """A document, or None where its copy is not as it was written."""
-        start = int(self._ends[row - 1]) if row else 0
-        try:
-            values = json.loads(self._lines[start : int(self._ends[row])].tobytes())
-            return found_of(dict(zip(DOCUMENT_COLUMNS, values, strict=True)))
-        except (ValueError, TypeError, AttributeError, RecursionError):  # whatever the damage made of it
+        end, crc = self._ends[row].tolist()
+        line = self._lines[int(self._ends[row - 1, 0]) if row else 0 : end].tobytes()
+        if zlib.crc32(line) != crc:
             return None
+        return found_of(dict(zip(DOCUMENT_COLUMNS, json.loads(line), strict=True)))
 
 
 @contextmanager
@@ -62,7 +62,9 @@ def texts_writer(folder: Path) -> Iterator[Callable[[pa.RecordBatch], None]]:
             done = lines.tell()
             columns = (batch.column(name).to_pylist() for name in DOCUMENT_COLUMNS)
             encoded = [f"{json.dumps(values, ensure_ascii=False)}\n".encode() for values in zip(*columns, strict=True)]
-            ends.write((done + np.cumsum([len(line) for line in encoded], dtype=np.int64)).tobytes())
+            places = done + np.cumsum([len(line) for line in encoded], dtype=np.int64)
+            sums = np.array([zlib.crc32(line) for line in encoded], np.int64)
+            ends.write(np.stack([places, sums], axis=1).tobytes())
             lines.write(b"".join(encoded))
 
         yield write

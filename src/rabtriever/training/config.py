@@ -133,6 +133,11 @@ class DistillConfig(_Config):
     kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of both divergences.")
     vocabulary: bool = Field(False, description="Divergence over the whole vocabulary instead of the two answers.")
     normalize_target: bool = Field(True, description="Divide the embedding error by each dimension's deviation.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="What the MLP's products are computed in; its weights stay float32. bfloat16 pays in steps of many "
+        "queries, where the processor has it.",
+    )
     learning_rate: float = Field(1e-3, gt=0.0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")

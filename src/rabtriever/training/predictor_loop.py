@@ -138,7 +138,9 @@ class PredictorLoop:
 
     def _loss(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         # The MLP runs once per query, the product once per pair.
-        predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
+            predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
+        predicted = predicted.float()
         label = self._label_loss(batch.queries, predicted, epoch)
         total = self.config.label_weight * label
         if not len(batch.rows):  # labels alone teach these queries
