@@ -16,13 +16,18 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 
 from rabtriever.data import Document
 from rabtriever.index import Hit, Index
+from rabtriever.index.threads import in_parallel
 
 _CLUSTERS = 1000
 
@@ -89,8 +94,40 @@ def recall(found: list[list[str]], truth: list[list[str]]) -> float:
     return float(np.mean([len(set(a) & set(b)) / max(1, len(b)) for a, b in zip(found, truth, strict=True)]))
 
 
+def ceilings(size: int) -> dict[str, float]:
+    """Milliseconds to read so many bytes in all processors, as quickly as this machine's memory gives them."""
+    block = np.ones(min(size, 1 << 30), np.uint8)
+    parts = np.array_split(block.view(np.uint64), 64) if len(block) % 8 == 0 else np.array_split(block, 64)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        in_parallel(np.bitwise_or.reduce, parts)
+        times.append((time.perf_counter() - start) * size / len(block))
+    return {"read_float32_ms": 1000 * float(np.median(times)), "best_ms": 1000 * min(times)}
+
+
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def memory(path: Path, queries: list[str], dimension: int) -> dict[str, int]:
+    """Of a process that opens the index and searches: what is its own, and what it has mapped, which can be dropped."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        before, after = pool.submit(_memory, path, queries, dimension).result()
+    return {
+        "before_bytes": before.rss,
+        "own_bytes": after.rss - after.shared - (before.rss - before.shared),
+        "mapped_bytes": after.shared - before.shared,
+    }
+
+
+def _memory(path: Path, queries: list[str], dimension: int) -> tuple[Any, Any]:
+    model, this = Vectors(dimension, None), psutil.Process()
+    before = this.memory_info()
+    with Index.open(path, model) as index:
+        for query in queries:
+            index.search(query)
+        return before, this.memory_info()
 
 
 def half(
@@ -114,6 +151,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     report["add_seconds"] = time.perf_counter() - start
     report["table_bytes"] = size(path)
     queries = [str(number) for number in range(arguments.queries)]
+    report["ceilings"] = ceilings(arguments.documents * model.dimension * 4)
     truth, report["exact"] = timed(lambda query: index.search(query), queries)
     for percent in (1, 10, 50):
         _, report[f"exact, {percent} % of rows"] = timed(
@@ -134,11 +172,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     report["open_and_first_search_seconds"] = time.perf_counter() - start
     found, report["cached"] = timed(lambda query: index.search(query), queries)
     report["cached_recall_at_10"] = recall(found, truth)
+    report["cached_memory"] = memory(path, queries, model.dimension)
     _, report["cached, 50 % of rows"] = timed(lambda query: index.search(query, filter="percent < 50"), queries)
     header = index.accelerate([str(number) for number in range(10_000, 10_300)], fast=True)
     found, report["cached, single bits tried"] = timed(lambda query: index.search(query), queries)
     report["single_bits"] = {"codes": header.codes, "self_check_recall": header.bits_recall}
     report["single_bits_recall_at_10"] = recall(found, truth)
+    report["single_bits_memory"] = memory(path, queries, model.dimension)
 
     def after_upsert(query: str) -> list[Hit]:
         index.upsert([Document(f"new{query}", str(arguments.documents + int(query)))])
