@@ -34,3 +34,18 @@ def test_every_part_runs(tiny_folder: Callable[..., Path], tmp_path: Path) -> No
     assert first == pytest.approx(second, rel=1e-4)
     assert parts["stage III"]["pairs"] > 0
     assert report["ceilings_giga_per_second"]["float32"]["median"] > 0
+
+
+def test_searches_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    command = [sys.executable, str(RUN.with_name("search.py")), "--documents", "3000", "--queries", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["cached_recall_at_10"] > 0.98
+    assert report["single_bits_recall_at_10"] > 0.98  # they are used only if they find as much
+    assert {report["cache"]["codes"], report["single_bits"]["codes"]} <= {"sq8", "fp16", "rabitq"}
+    vectors = 3000 * 576 * 4
+    assert vectors < report["cache"]["bytes"] < 2 * vectors
+    for name in ("ceilings", "cached_memory", "exact", "upsert of one, then search"):
+        assert all(math.isfinite(value) for value in report[name].values()), name
