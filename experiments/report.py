@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 NDCG = "nDCG@10"
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
-DATASETS = ("esconv", "saycan", "alfred", "general")
+MERGED = ("general", "facts")
+DATASETS = ("esconv", "saycan", "alfred", *MERGED)
 
 PAPER = {
     "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
@@ -121,10 +122,15 @@ def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[
     return lines
 
 
-def zero_shot(reports: dict[str, dict[str, Any]]) -> list[str]:
-    """Datasets that the model was not trained on, in one table: nDCG@10, and the student's differences."""
+def other_datasets(model: str, results: Path) -> list[str]:
+    """Datasets that are no part of a model's training, in one table: nDCG@10, and the student's differences."""
+    start = f"zero-shot-{model}-"
+    paths = sorted(results.glob(f"{start}*.json"))
+    if not paths:
+        return []
+    reports = {path.stem.removeprefix(start): json.loads(path.read_text()) for path in paths}
     names = list(reports)
-    lines = ["## Facts: datasets that the model has not seen", ""]
+    lines = [f"## {model} on other datasets", ""]
     for name, report in reports.items():
         queries = f"{report['queries']:,} queries of the split {report['split']}"
         lines.append(f"- {name}: {queries}; data `{report['fingerprint'][:12]}`.")
@@ -201,9 +207,8 @@ def main() -> None:
     ]
     for name in names:
         lines += section(name, options.results)
-    unseen = sorted(options.results.glob("zero-shot-*.json"))
-    if unseen:
-        lines += zero_shot({path.stem.removeprefix("zero-shot-"): json.loads(path.read_text()) for path in unseen})
+    for name in MERGED:
+        lines += other_datasets(name, options.results)
     for path in sorted(options.results.glob("ablations-*.json")):
         lines += ablations(json.loads(path.read_text()))
     for path in sorted(options.results.glob("taps-*.json")):

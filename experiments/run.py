@@ -33,6 +33,8 @@ class Experiment:
     Attributes:
         dataset: The folder below DATA; below the models' folder, where it is merged of several.
         merged: The folders below DATA that it is merged of.
+        merged_queries: Training queries of each of those at most.
+        unseen: Folders below DATA, each with a split, that the trained model is tested on without training.
         seeds: Of the further students; the first one has seed 0, as its teacher.
         teacher_limit: Of the test queries, so many are drawn for those who read every pair; None is all.
         candidates: The pairs that those read: BM25's best so many of each query; None is all documents.
@@ -47,6 +49,8 @@ class Experiment:
     teacher_limit: int | None = None
     candidates: int | None = None
     merged: tuple[str, ...] = ()
+    merged_queries: int | None = None
+    unseen: tuple[tuple[str, str], ...] = ()
     tokens: int = 300_000
     max_tokens: int = 128
     keep_end: bool = False
@@ -58,7 +62,23 @@ EXPERIMENTS = {
     "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "general": Experiment(
-        "general-data", seeds=(), teacher_limit=100, candidates=50, merged=("e-care", "entailmentbank"), rates=()
+        "general-data",
+        seeds=(),
+        teacher_limit=100,
+        candidates=50,
+        merged=("e-care", "entailmentbank"),
+        unseen=(("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19")),
+        rates=(),
+    ),
+    "facts": Experiment(
+        "facts-data",
+        seeds=(),
+        teacher_limit=40,
+        candidates=100,
+        merged=("msmarco-small", "e-care", "entailmentbank"),
+        merged_queries=1200,
+        unseen=(("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19")),
+        rates=(),
     ),
 }
 
@@ -70,6 +90,7 @@ class Steps:
         self.name, self.plan = name, EXPERIMENTS[name]
         self.settings = HERE / f"{name}.yaml"
         self.sources = [str(data / name) for name in self.plan.merged]
+        self.folders = data
         self.data = str((models if self.sources else data) / self.plan.dataset)
         self.models, self.results = models, results
         self.model = models / name
@@ -77,6 +98,7 @@ class Steps:
     def __iter__(self) -> Iterator[tuple[Path, list[str]]]:
         if self.sources:
             merge = [sys.executable, str(HERE / "merge.py"), *self.sources, "-o", self.data]
+            merge += [] if self.plan.merged_queries is None else ["--train", str(self.plan.merged_queries)]
             yield Path(self.data) / "corpus.jsonl", merge
         train = ["train", self.data, "-o", str(self.model), "--config", str(self.settings)]
         yield self.model / "config.json", _rabtriever(*train)
@@ -90,6 +112,10 @@ class Steps:
         for seed in self.plan.seeds:
             evaluate = ["evaluate", str(self._seed(seed)), self.data, "--systems", "student"]
             yield self.result(f"-seed{seed}"), _rabtriever(*evaluate, "-o", str(self.result(f"-seed{seed}")))
+        for folder, split in self.plan.unseen:
+            target = self.results / f"zero-shot-{self.name}-{folder if split == 'test' else split}.json"
+            evaluate = ["evaluate", str(self.model), str(self.folders / folder), "--split", split]
+            yield target, _rabtriever(*evaluate, "--systems", "student,hybrid,bm25", "-o", str(target))
 
     def _seed(self, seed: int) -> Path:
         return self.models / f"{self.name}-seed{seed}"

@@ -59,6 +59,17 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
     assert (FOLDER / f"{name}.yaml").exists()
 
 
+@pytest.mark.parametrize(("name", "merged"), [("general", 2), ("facts", 3)])
+def test_merged_datasets_are_made_and_unseen_ones_tested(name: str, merged: int, tmp_path: Path) -> None:
+    lines = run("run.py", name, "--data", "DATA", "--results", tmp_path, "--dry-run", cwd=tmp_path).splitlines()
+    assert sum(f"DATA/{folder}" in lines[0] for folder in ("msmarco-small", "e-care", "entailmentbank")) == merged
+    assert ("--train 1200" in lines[0]) == (name == "facts")
+    unseen = [line for line in lines if "zero-shot-" in line]
+    assert len(unseen) == 4
+    assert all(f"models/{name} DATA/" in line for line in unseen)
+    assert (FOLDER / f"{name}.yaml").exists()
+
+
 def test_times_are_measured_against_length_and_number(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
     # Sizes far apart and several rounds, so that what grows shows over what else the machine does.
     sizes = ["--lengths", "16,256", "--numbers", "4,16384", "--most", "8", "--rounds", "5"]
@@ -89,10 +100,11 @@ def test_datasets_are_merged_and_a_large_one_is_thinned(tmp_path: Path) -> None:
 
 
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
-    reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-cranfield.json")
-    reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-scifact.json")
+    reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-general-cranfield.json")
+    reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-general-scifact.json")
     run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
     text = (tmp_path / "results.md").read_text()
+    assert "## general on other datasets" in text
     assert "| system | cranfield | scifact |" in text
     assert "| **student** (folded) | 0.500 | 0.250 |" in text
     assert "| scifact | BM25 | 4 | -0.500 |" in text
