@@ -24,12 +24,13 @@ from rabtriever.errors import InputError, MismatchError
 from rabtriever.training import checkpoint
 from rabtriever.training import teacher as module
 from rabtriever.training.budget import Budget
+from rabtriever.training.callback import patience_is_out
 from rabtriever.training.config import LoraConfig, TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.step import Step, answer_losses, apart_loss, step_losses
 from rabtriever.training.teacher import dev_groups, dev_mrr
 from rabtriever.training.trained_weights import TrainedWeights
-from rabtriever.training.trainer import TeacherTrainer, _patience_is_out, last_checkpoint
+from rabtriever.training.trainer import TeacherTrainer, last_checkpoint
 from tiny_models import FAMILIES
 from toy_data import SHORT, StopAt, toy_dataset
 
@@ -366,7 +367,7 @@ def test_patience_ends_a_training_that_gets_no_better(new_teacher: NewTeacher, t
 )
 def test_patience_is_read_off_the_log(mrrs: list[float], patience: int, out: bool) -> None:
     log = [entry for mrr in mrrs for entry in ({"loss": 1.0}, {"eval_mrr": mrr})]
-    assert _patience_is_out(log, patience) is out
+    assert patience_is_out(log, patience) is out
 
 
 def test_ties_count_against_the_right_document() -> None:

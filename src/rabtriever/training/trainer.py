@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
 from rabtriever.files import read_json, writing
+from rabtriever.training.callback import Report, patience_is_out, recent_loss
 from rabtriever.training.checkpoint import load_random, load_state, load_weights, save_state
 from rabtriever.training.processes import Processes
 from rabtriever.training.step import Step, step_losses
@@ -36,8 +37,6 @@ __all__ = ["TeacherTrainer", "last_checkpoint", "training_arguments"]
 
 _STATE = "state.safetensors"
 _TRAINER_STATE = "trainer_state.json"
-_SAVE_SECONDS = 300.0
-"""A crash or a power cut costs at most so much work."""
 
 
 def training_arguments(
@@ -106,65 +105,6 @@ class _StepNumbers(TorchDataset[dict[str, int]]):
         return {"step": place // self.copies}
 
 
-class _Report(TrainerCallback):
-    """Shows progress, ends a training that gets no better, and turns the first Ctrl-C into a checkpoint."""
-
-    def __init__(self, task: Task, patience: int) -> None:
-        self.task, self.patience = task, patience
-        self.interrupted = False
-        self.saved = time.monotonic()
-        self.save_now = False
-
-    @property
-    def is_save_due(self) -> bool:
-        return time.monotonic() - self.saved > _SAVE_SECONDS
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task.advance(1)
-        if self.save_now:
-            control.should_save = True
-        if self.interrupted:
-            control.should_save = True  # an evaluation that is due takes place: a resume goes on with the next step
-            control.should_training_stop = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise InputError(
-                    f"the teacher's loss became {logs['loss']} at step {state.global_step}",
-                    hint="lower teacher.learning_rate, or train in float32 with dtype=float32",
-                )
-            self.task.note(f"loss {_recent_loss(state.log_history):.3f}")
-        elif logs and "eval_mrr" in logs:
-            self.task.note(f"dev MRR {logs['eval_mrr']:.3f}")
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.saved = time.monotonic()
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if _patience_is_out(state.log_history, self.patience):
-            control.should_training_stop = True
-
-    def on_interrupt(self, *_: object) -> None:
-        """The signal handler: stop after this step; a second signal stops at once."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-
-
-# Both are read off the log, which is stored with every checkpoint: so they are the same after a resume.
-
-
-def _recent_loss(log: Sequence[Mapping[str, float]]) -> float:
-    losses = [entry["loss"] for entry in log if "loss" in entry][-20:]
-    return sum(losses) / max(1, len(losses))
-
-
-def _patience_is_out(log: Sequence[Mapping[str, float]], patience: int) -> bool:
-    mrrs = [entry["eval_mrr"] for entry in log if "eval_mrr" in entry]
-    return bool(mrrs) and len(mrrs) - 1 - mrrs.index(max(mrrs)) >= patience
-
-
 class TeacherTrainer(Trainer):
     """Trains what :class:`rabtriever.training.trained_weights.TrainedWeights` made trainable."""
 
@@ -180,7 +120,7 @@ class TeacherTrainer(Trainer):
         task: Task,
         processes: Processes,
     ) -> None:
-        self.report, self.processes = _Report(task, config.patience), processes
+        self.report, self.processes = Report(task, config.patience), processes
         super().__init__(
             model=trained.backbone.model,
             args=arguments,
@@ -201,7 +141,7 @@ class TeacherTrainer(Trainer):
         self.begin = time.perf_counter()
         if resume is not None:
             state = TrainerState.load_from_json(str(resume / _TRAINER_STATE))
-            if _patience_is_out(state.log_history, self.config.patience):  # stopped early, then killed: no step is left
+            if patience_is_out(state.log_history, self.config.patience):  # stopped early, then killed: no step is left
                 self.args.max_steps = state.global_step
                 self.train_dataset = _StepNumbers(state.global_step, self.processes)
         # Several processes would not stop after the same step: there, a resume goes on from the last checkpoint.
@@ -220,7 +160,7 @@ class TeacherTrainer(Trainer):
             "best_step": self.state.best_global_step,
             "dev_mrr": self.state.best_metric,
             "dev_mrr_by_step": mrrs,
-            "final_loss": _recent_loss(self.state.log_history),
+            "final_loss": recent_loss(self.state.log_history),
             **self.counts,
             "seconds": round(time.perf_counter() - self.begin, 1),
         }
