@@ -56,7 +56,9 @@ report: $(INSTALLED)
 
 # On a machine that does nothing else; half an hour with DATA, a folder of datasets in BEIR layout.
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data "$(DATA)") -o benchmarks/results.json
+	@$(BIN)/python benchmarks/run.py $(if $(DATA),--data "$(DATA)") -o benchmark-models/results.json
+	@$(BIN)/python benchmarks/regression.py benchmarks/results.json benchmark-models/results.json
+	@cp benchmark-models/results.json benchmarks/results.json
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .

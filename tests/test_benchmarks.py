@@ -49,3 +49,25 @@ def test_searches_are_measured(tmp_path: Path) -> None:
     assert vectors < report["cache"]["bytes"] < 2 * vectors
     for name in ("ceilings", "cached_memory", "exact", "upsert of one, then search"):
         assert all(math.isfinite(value) for value in report[name].values()), name
+
+
+def test_ratios_that_became_worse_are_named(tmp_path: Path) -> None:
+    def compared(after: dict[str, dict[str, float]]) -> subprocess.CompletedProcess[str]:
+        for name, systems in (("before", before), ("after", after)):
+            (tmp_path / name).write_text(json.dumps({"parts": {"query": {"systems": systems}}}))
+        command = [
+            sys.executable,
+            str(RUN.with_name("regression.py")),
+            str(tmp_path / "before"),
+            str(tmp_path / "after"),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    before = {"rabtriever": {"milliseconds": 60.0, "times_limit": 2.0, "share_of_limit": 0.5}}
+    same = compared({"rabtriever": {"milliseconds": 90.0, "times_limit": 2.2, "share_of_limit": 0.45}})
+    assert (same.returncode, "WORSE" in same.stdout) == (0, False)  # a slower machine, the same ratios
+    worse = compared({"rabtriever": {"milliseconds": 60.0, "times_limit": 3.0, "share_of_limit": 0.3}})
+    assert worse.returncode == 1
+    assert worse.stdout.count("WORSE") == 2
+    assert compared({}).returncode == 1  # gone
+    assert compared({"rabtriever": {"times_limit": 1.0, "share_of_limit": 0.9}}).returncode == 0
