@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rabtriever.artifacts import ArtifactConfig, BaseIdentity
-from rabtriever.model_card import model_card
+from rabtriever.model_card import model_card, with_results
 
 TRAINING = {
     "teacher": {
@@ -114,3 +114,23 @@ def test_training_data_and_intended_use_are_named(kind: str) -> None:
     card = model_card(config(kind=kind, training={"teacher": {"dataset": "household", "data": "f00d"}}), "my-model")
     assert "| dataset | household |" in card
     assert "## Intended use\n\nTo " in card
+
+
+def test_new_results_leave_what_was_written_by_hand() -> None:
+    def evaluated(value: float, split: str = "test") -> ArtifactConfig:
+        found = {"dataset": "d", "split": split, "queries": 3, "systems": {"student": {"R@1": value}}}
+        return config(training={"results": [found]})
+
+    generated = model_card(config(training={}), "household")
+    written = generated.replace("## How it was made", "## Training data\n\nOur own.\n\n## How it was made")
+    first = with_results(written, evaluated(0.25))
+    assert first.replace(first[first.index("## Results") : first.index("## How it")], "") == written
+    assert "| student | 0.25 |" in first
+    second = with_results(first, evaluated(0.5))
+    assert second == first.replace("| student | 0.25 |", "| student | 0.5 |")
+    assert with_results(second, evaluated(0.5)) == second
+    own = with_results("# Mine\n\nNo headings of the usual kind.\n", evaluated(0.5))
+    assert own.startswith("# Mine\n\nNo headings of the usual kind.\n")
+    assert "| student | 0.5 |" in own
+    assert model_card(evaluated(0.5), "household") == with_results(generated, evaluated(0.5))
+    assert "| student | 71,179 |" in with_results(written, evaluated(71_178.6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from rabtriever.hub import split_revision
 if TYPE_CHECKING:
     from rabtriever.artifacts import ArtifactConfig
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "with_results"]
 
 _STAGES = {"teacher": "Stage I, the teacher", "distill": "Stage III, the student"}
 
@@ -111,6 +112,23 @@ def model_card(config: ArtifactConfig, name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def with_results(card: str, config: ArtifactConfig) -> str:
+    """A card with the results that the model has now; all else stays as it is, whoever wrote it.
+
+    Args:
+        card: The card as it stands.
+        config: What the model says about itself.
+    """
+    fresh = "\n\n".join(_results(config.training.get("results", [])))
+    lines = card.split("\n")
+    heads = [number for number, line in enumerate(lines) if line.startswith("## ")]
+    for number, end in pairwise([*heads, len(lines)]):
+        if lines[number].strip() == "## Results":
+            return "\n".join([*lines[:number], fresh, "", *lines[end:]])
+    before = next((number for number in heads if lines[number].strip() == "## How it was made"), len(lines))
+    return "\n".join([*lines[:before], fresh, "", *lines[before:]])
+
+
 def _base(config: ArtifactConfig) -> str:
     """The base model's name; of a local folder, whose path means nothing elsewhere, only the last part."""
     name = config.base.name
@@ -177,5 +195,7 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        value = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    text = str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -19,7 +19,7 @@ from rabtriever.errors import DataError, InputError
 from rabtriever.files import atomic_folder, write_text, writing
 from rabtriever.fingerprints import fingerprint_file, fingerprint_folder, tokenizer_fingerprint
 from rabtriever.hub import fetch_trained, split_revision
-from rabtriever.model_card import model_card
+from rabtriever.model_card import model_card, with_results
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import Prompt, PromptConfig
@@ -108,6 +108,8 @@ def save_retriever(retriever: Retriever, path: Path) -> None:
 def note_results(path: Path, report: dict[str, Any]) -> None:
     """Let a model's card say what an evaluation found; an earlier evaluation on the same split of the data is replaced.
 
+    Whatever else the card says, also what was written into it by hand, stays.
+
     Args:
         path: The model's folder.
         report: :meth:`rabtriever.evaluation.Report.to_dict`; of it the systems' figures are kept.
@@ -120,9 +122,11 @@ def note_results(path: Path, report: dict[str, Any]) -> None:
     place = [kept[key] for key in ("dataset", "split")]
     earlier = [found for found in config.training.get("results", []) if [found["dataset"], found["split"]] != place]
     config = config.model_copy(update={"training": {**config.training, "results": [*earlier, kept]}})
+    card = path / "README.md"
+    text = with_results(card.read_text(encoding="utf-8"), config) if card.exists() else None
     with writing(path):
         config.write(path)
-        write_text(path / "README.md", model_card(config, path.resolve().name))
+        write_text(card, text or model_card(config, path.resolve().name))
 
 
 def _config(reranker: Reranker, kind: str) -> ArtifactConfig:

@@ -144,6 +144,22 @@ def test_an_index_takes_either_for_the_other(
     assert done.stdout.strip() == str([hit.id for hit in expected]), done.stderr
 
 
+def test_it_is_evaluated_like_its_student(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for model in pair:
+        arguments = ["evaluate", str(model), "example", "--systems", "student,hybrid", "--limit", "20"]
+        assert main([*arguments, "-o", str(tmp_path / "report.json")]) == 0
+        found.append(json.loads((tmp_path / "report.json").read_text())["per_query"])
+    for system in ("student", "hybrid"):  # both compute in float32 or both in bfloat16, which rounds in its own way
+        values = [np.array(list(report[system]["MRR@10"].values())) for report in found]
+        assert np.mean(values[0] != values[1]) <= 0.2
+    capsys.readouterr()
+    assert main(["evaluate", str(pair[1]), "example", "--systems", "student,teacher"]) == 2
+    assert "answers as the student alone" in capsys.readouterr().err
+
+
 def enumerate_ids(texts: list[str] | tuple[str, ...]) -> list[tuple[str, str]]:
     return [(f"d{number}", text) for number, text in enumerate(texts)]
 

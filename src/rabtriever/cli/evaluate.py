@@ -12,6 +12,7 @@ from rabtriever.cli.options import DatasetName, Json, load_dataset
 from rabtriever.cli.output import session, table
 
 if TYPE_CHECKING:
+    from rabtriever.compiled import CompiledRetriever
     from rabtriever.evaluation import Report, StudentSystem, System
     from rabtriever.reranker import Reranker
     from rabtriever.retriever import Retriever
@@ -32,7 +33,9 @@ _MANY_PAIRS = 20_000
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A trained model's folder, or a base model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A trained model's folder, what it was exported to, or a base model.")
+    ],
     dataset: DatasetName,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which judgements: qrels/NAME.tsv.")] = "test",
     systems: Annotated[
@@ -134,7 +137,7 @@ def build_systems(model: str, wanted: str | None, candidates: int | None = None)
     """Load the systems that the user named; student and teacher share one language model in memory.
 
     Args:
-        model: A trained model's folder, or a base model.
+        model: A trained model's folder, what it was exported to (the student alone), or a base model.
         wanted: Names with commas between; all that the model has, and BM25, when left out.
         candidates: How many of BM25's documents rerankers read; all when left out.
 
@@ -191,22 +194,29 @@ class _Models:
 
     def __init__(self, name: str) -> None:
         from rabtriever.artifacts import ArtifactConfig, is_artifact
+        from rabtriever.compiled import is_compiled
         from rabtriever.model_folder import trained_folder
+        from rabtriever.shipped import shipped_folder
 
-        self.name = name
+        self.name, self.config = name, None
+        self.exported = shipped_folder(name) is None and is_compiled(name)
+        if self.exported:
+            return
         folder = trained_folder(name)
         self.config = ArtifactConfig.read(folder) if is_artifact(folder) else None
 
     @property
     def parts(self) -> list[str]:
         """What it can answer with."""
+        if self.exported:
+            return ["student"]
         return ["student", "teacher"] if self.config is not None and self.config.kind == "retriever" else ["teacher"]
 
     @cached_property
-    def student(self) -> Retriever:
-        from rabtriever.retriever import Retriever
+    def student(self) -> Retriever | CompiledRetriever:
+        from rabtriever.compiled import load_student
 
-        return Retriever.from_pretrained(self.name)
+        return load_student(self.name)
 
     @cached_property
     def student_system(self) -> StudentSystem:
@@ -217,9 +227,17 @@ class _Models:
 
     @cached_property
     def teacher(self) -> Reranker:
+        from rabtriever.errors import InputError
         from rabtriever.reranker import Reranker
 
-        return self.student.reranker if "student" in self.parts else Reranker.from_pretrained(self.name)
+        if self.exported:
+            raise InputError(
+                f"{self.name} is an export, which answers as the student alone",
+                hint="name the model that was exported, or leave the rerankers out",
+            )
+        teacher = self.student.reranker if "student" in self.parts else Reranker.from_pretrained(self.name)
+        assert isinstance(teacher, Reranker)
+        return teacher
 
     def untrained(self, base: str) -> Reranker:
         """The language model as it was before training, with the same prompt."""
@@ -228,7 +246,7 @@ class _Models:
         from rabtriever.reranker import Reranker
 
         if self.config is None:
-            return Reranker.from_pretrained(base) if base else self.teacher
+            return Reranker.from_pretrained(base) if base else self.teacher  # refused of an export
         try:
             prompt = PromptConfig.model_validate(self.config.prompt)
             return Reranker.from_pretrained(base or self.config.base.name, prompt=prompt)
