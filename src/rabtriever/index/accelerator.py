@@ -111,7 +111,8 @@ class Accelerator:
         queries = np.ascontiguousarray(queries)
 
         def search(number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            faiss.omp_set_num_threads(1)  # of this thread
+            if len(self._scans) > 1:  # in a thread of its own, whose setting is nobody else's
+                faiss.omp_set_num_threads(1)
             scan, start = self._scans[number], int(self._starts[number])
             selected = None
             if taking_part is not None:

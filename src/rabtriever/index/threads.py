@@ -29,8 +29,10 @@ def in_parallel(work: Callable[[_Part], _Made], parts: Sequence[_Part]) -> list[
 
 
 def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use; the environment's ``OMP_NUM_THREADS`` may make them fewer."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(wanted)) if wanted.isdigit() and int(wanted) else there
 
 
 @cache
