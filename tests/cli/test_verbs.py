@@ -300,12 +300,14 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
     assert again.json["retention"] == ran.json["retention"]
     mine = Path(shutil.copytree(model, tmp_path / "my-model"))
+    with (mine / "README.md").open("a") as file:
+        file.write("\n## Thanks\n\nTo all who labelled.\n")
     for split in ("dev", "test", "test"):
         arguments = ["--split", split, "--limit", "4", "--systems", "student,bm25"]
         assert cli("evaluate", mine, place / "skills", *arguments, "--card", "--json").code == 0
     card = (mine / "README.md").read_text()
     assert card.count("## Results") == card.count("split dev, 4 queries:") == card.count("split test, 4 queries:") == 1
-    assert "# my-model" in card
+    assert "To all who labelled." in card  # written by hand
     assert cli("evaluate", mine, place / "skills", "--limit", "2", "--json").code == 0  # loads as before
     refused = cli("evaluate", place / "base", place / "skills", "--card", "--json")
     assert "not the folder of a trained model" in refused.error["message"]
