@@ -17,7 +17,6 @@ from typing import Any
 LESS_IS_BETTER = {"times_limit", "share_of_plain"}
 MORE_IS_BETTER = {"share_of_limit", "times_sentence_transformers", "times_plain", "worst_cosine"}
 
-
 Place = tuple[str, str, str]
 """A part, a system, and a ratio of it."""
 
@@ -34,9 +33,7 @@ def ratios(report: dict[str, Any]) -> dict[Place, float]:
     }
 
 
-def changes(
-    before: dict[str, Any], after: dict[str, Any]
-) -> Iterator[tuple[tuple[str, str, str], float, float | None]]:
+def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[Place, float, float | None]]:
     """Each ratio of the parts that both measured, as it was, and by how much it has become better (1: not at all)."""
     new = ratios(after)
     for place, value in ratios(before).items():

@@ -57,6 +57,8 @@ class Experiment:
     rates: tuple[float, ...] = (1e-4, 3e-4)
 
 
+_FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19"))
+
 EXPERIMENTS = {
     "saycan": Experiment("saycan"),
     "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
@@ -67,7 +69,7 @@ EXPERIMENTS = {
         teacher_limit=100,
         candidates=50,
         merged=("e-care", "entailmentbank"),
-        unseen=(("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19")),
+        unseen=_FACTS,
         rates=(),
     ),
     "facts": Experiment(
@@ -77,7 +79,7 @@ EXPERIMENTS = {
         candidates=100,
         merged=("msmarco-small", "e-care", "entailmentbank"),
         merged_queries=1200,
-        unseen=(("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19")),
+        unseen=_FACTS,
         rates=(),
     ),
 }

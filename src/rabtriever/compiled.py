@@ -15,7 +15,6 @@ from rabtriever.dual_encoder import DualEncoder, Route
 from rabtriever.errors import DataError, InputError
 from rabtriever.graph_folder import MARKER, PIPELINE, GraphConfig, open_graph, read_start
 from rabtriever.progress import Task
-from rabtriever.shipped import shipped_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -182,7 +181,7 @@ def load_student(name: str | Path, *, dtype: DType = "auto", device: str = "auto
         >>> load_student("robot-skills").dimension               # doctest: +SKIP
         576
     """
-    if shipped_folder(name) is None and is_compiled(name):
+    if is_compiled(name):
         return CompiledRetriever(name, dtype=dtype)
     from rabtriever.retriever import Retriever
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -122,11 +121,13 @@ def with_results(card: str, config: ArtifactConfig) -> str:
     fresh = "\n\n".join(_results(config.training.get("results", [])))
     lines = card.split("\n")
     heads = [number for number, line in enumerate(lines) if line.startswith("## ")]
-    for number, end in pairwise([*heads, len(lines)]):
-        if lines[number].strip() == "## Results":
-            return "\n".join([*lines[:number], fresh, "", *lines[end:]])
-    before = next((number for number in heads if lines[number].strip() == "## How it was made"), len(lines))
-    return "\n".join([*lines[:before], fresh, "", *lines[before:]])
+    places = {lines[number].strip(): number for number in reversed(heads)}
+    if "## Results" in places:
+        start = places["## Results"]
+        end = next((number for number in heads if number > start), len(lines))
+    else:
+        start = end = places.get("## How it was made", len(lines))
+    return "\n".join([*lines[:start], fresh, "", *lines[end:]])
 
 
 def _base(config: ArtifactConfig) -> str:

@@ -196,10 +196,9 @@ class _Models:
         from rabtriever.artifacts import ArtifactConfig, is_artifact
         from rabtriever.compiled import is_compiled
         from rabtriever.model_folder import trained_folder
-        from rabtriever.shipped import shipped_folder
 
         self.name, self.config = name, None
-        self.exported = shipped_folder(name) is None and is_compiled(name)
+        self.exported = is_compiled(name)
         if self.exported:
             return
         folder = trained_folder(name)

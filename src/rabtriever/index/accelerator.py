@@ -34,7 +34,7 @@ _TRAIN = 1 << 17
 """Vectors that the range of the 8-bit codes is taken from."""
 _FILES = "scan-*.faiss"
 _MOST_HALVINGS = 4
-_LEAST_PART: dict[Codes, int] = {"rabitq": 1 << 17, "sq8": 1 << 15, "fp16": 1 << 15}
+_LEAST_PART = 1 << 17
 """Vectors of one file at least: it costs a fifth of a millisecond beside its scan, which then takes a whole one."""
 _BITS_FETCH = 100
 """Candidates of single bits at least, which are less sure than those of more."""
@@ -160,7 +160,7 @@ def build(vectors: NDArray[np.float32], codes: Codes, folder: Path, queries: NDA
         scan = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
         scan.train(sample)
     empty = faiss.serialize_index(scan)  # trained once, so that all parts' scores can be compared
-    parts = 1 << min(_MOST_HALVINGS, max(1, len(vectors) // _LEAST_PART[codes]).bit_length() - 1)
+    parts = 1 << min(_MOST_HALVINGS, max(1, len(vectors) // _LEAST_PART).bit_length() - 1)
     borders = np.linspace(0, len(vectors), parts + 1).astype(int)
     for number, (first, end) in enumerate(pairwise(borders.tolist())):
         part = faiss.deserialize_index(empty)

@@ -189,6 +189,7 @@ class Index(Reader):
             InputError: The disk is full, ``memory`` is negative, or ``fast`` is asked for without enough queries or
                 without faiss.
         """
+        most = None if memory is None else whole_number("memory", memory, least=0)
         if fast and len(set(queries or ())) < _QUERIES:
             raise InputError(
                 f"codes of single bits are made for queries: give {_QUERIES} different ones or more, found"
@@ -203,7 +204,6 @@ class Index(Reader):
             )
         self.refresh()
         encoded = searching.sample_queries(self._snapshot, lambda: self.student, queries)
-        most = None if memory is None else whole_number("memory", memory, least=0)
         header = cache.build(self.path, self.description, self._snapshot, encoded, fast, most)
         self.adopt_cache()
         return header

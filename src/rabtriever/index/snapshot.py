@@ -92,14 +92,13 @@ class Snapshot:
         """
         documents: dict[tuple[int, int], Found] = {}
         others: dict[tuple[int, int], int] = {}
-        for place in places:
-            part, row = self.parts[place[0]], place[1]
-            texts = part.segment.texts
-            copy = None if texts is None or place in documents else texts.get(row)
+        for number, row in dict.fromkeys(places):
+            part = self.parts[number]
+            copy = None if part.segment.texts is None else part.segment.texts.get(row)
             if copy is not None and copy.document.id == part.segment.ids[row]:
-                documents[place] = copy
-            elif place not in documents:
-                others[place] = int(part.numbers[row])
+                documents[number, row] = copy
+            else:
+                others[number, row] = int(part.numbers[row])
         return documents | dict(zip(others, self.stream(list(others.values())), strict=True))
 
     def texts(self) -> Iterator[Document]:
