@@ -4,8 +4,11 @@
     rabtriever evaluate MODEL DATASET --systems student,dense:FOLDER
 
 RepLLaMA's recipe: the state of an end token appended to the text, InfoNCE over the documents of the batch, in which no
-text occurs twice. The lowest layers stay as they are, as in our stage I, and the budget counts the tokens of queries
-and documents read. The best state by MRR@10 on dev is kept. Needs the extras `train` and `eval`, and `datasets`.
+text occurs twice. With --prompted a line that asks for the next text (behind queries) or for this one (behind
+documents) stands in place of the end token, as in LLaMA2Vec's NEXT and SELF, without its training on texts alone. With
+--negatives each query meets wrong documents of its own, and none of the others': for a corpus of a few documents. The
+lowest layers stay as they are, as in our stage I, and the budget counts the tokens of queries and documents read. The
+best state by MRR@10 on dev is kept. Needs the extras `train` and `eval`, and `datasets`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import argparse
 import json
 import time
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import torch
 from baselines import plain_base, trainer_settings
@@ -26,47 +31,62 @@ from sentence_transformers import (
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
+ENDINGS = {"query": "\nThe text that comes next:", "document": "\nThe same text once more:"}
 
 
-def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool) -> SentenceTransformer:
-    """The backbone with an end token behind every text, whose state is the embedding."""
+def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool, prompted: bool) -> SentenceTransformer:
+    """The backbone with an end token or a prompt behind every text; the last state is the embedding."""
     with plain_base(base) as plain:
-        transformer = Transformer(str(plain), max_seq_length=max_tokens)
-    tokenizer = transformer.tokenizer
-    tokenizer.truncation_side = "left" if keep_end else "right"
-    end = tokenizer.eos_token
-    tokenizer._tokenizer.post_processor = TemplateProcessing(
-        single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
-    )
-    model = transformer.auto_model
+        sides = [Transformer(str(plain), max_seq_length=max_tokens) for _ in range(1 + prompted)]
+    endings = ENDINGS.values() if prompted else (sides[0].tokenizer.eos_token,)
+    for side, ending in zip(sides, endings, strict=True):
+        side.model = sides[0].model  # one set of weights for queries and documents
+        _end_with(side.tokenizer, ending, keep_end)
+    model = sides[0].model
     model.config.use_cache = False
     for part in (model.get_input_embeddings(), *model.layers[:freeze_layers]):
         part.requires_grad_(False)
+    first = Router.for_query_document([sides[0]], [sides[1]]) if prompted else sides[0]
     pooling = Pooling(model.config.hidden_size, pooling_mode="lasttoken")
-    return SentenceTransformer(modules=[transformer, pooling], prompts=PROMPTS, similarity_fn_name="cosine")
+    return SentenceTransformer(modules=[first, pooling], prompts=PROMPTS, similarity_fn_name="cosine")
 
 
-def pairs(dataset: Dataset, queries: int | None) -> Table:
+def _end_with(tokenizer: Any, ending: str, keep_end: bool) -> None:
+    """Let a tokenizer put this behind every text, which loses its own start or end where it is too long."""
+    ids = tokenizer.encode(ending, add_special_tokens=False)
+    tokenizer.truncation_side = "left" if keep_end else "right"
+    last = {"id": "ENDING", "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="$A ENDING", special_tokens=[last])
+
+
+def pairs(dataset: Dataset, queries: int | None, negatives: int) -> Table:
+    """A row for each query and right document, with so many wrong ones drawn for it."""
     rows = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
-    return Table.from_dict(
-        {
-            "anchor": [rows[i][0].text for i in order],
-            "positive": [dataset.corpus[rows[i][1]].content for i in order],
-        }
-    )
+    columns = {
+        "anchor": [rows[i][0].text for i in order],
+        "positive": [dataset.corpus[rows[i][1]].content for i in order],
+    }
+    draw = Random(0)
+    wrong = [
+        draw.sample([d for d in dataset.corpus if d not in dataset.relevant("train", rows[i][0].id)], negatives)
+        for i in order
+    ]
+    for n in range(negatives):
+        columns[f"negative_{n + 1}"] = [dataset.corpus[drawn[n]].content for drawn in wrong]
+    return Table.from_dict(columns)
 
 
 def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:
     """The mean length of the texts as they are read."""
-    ids = model.tokenizer([PROMPTS[side] + text for text in texts], truncation=True, max_length=model.max_seq_length)
-    return sum(map(len, ids["input_ids"])) / len(texts)
+    mask = model.preprocess([PROMPTS[side] + text for text in texts], task=side)["attention_mask"]
+    return float(mask.sum()) / len(texts)
 
 
 def dev_evaluator(dataset: Dataset, queries: int) -> InformationRetrievalEvaluator:
@@ -82,6 +102,13 @@ def dev_evaluator(dataset: Dataset, queries: int) -> InformationRetrievalEvaluat
     )
 
 
+def _alone(options: argparse.Namespace) -> dict[str, int]:
+    """A query with wrong documents of its own is a batch by itself: the others' wrong ones may be right for it."""
+    if not options.negatives:
+        return {}
+    return {"per_device_train_batch_size": 1, "gradient_accumulation_steps": options.batch}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
@@ -91,9 +118,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=600_000, help="tokens of queries and documents to read")
     parser.add_argument("--queries", type=int, default=None)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument(
+        "--negatives", type=int, default=0, help="wrong documents of each query, not its neighbours' ones"
+    )
     parser.add_argument("--scale", type=float, default=20.0, help="inverse temperature of the cosine")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--keep-end", action="store_true", help="longer queries lose their start, not their end")
+    parser.add_argument("--prompted", action="store_true", help="texts end with a prompt, not with an end token")
     parser.add_argument("--freeze-layers", type=int, default=12)
     parser.add_argument("--evaluations", type=int, default=6)
     parser.add_argument("--dev-queries", type=int, default=100)
@@ -101,18 +132,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     dataset = Dataset.load(options.dataset)
-    model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end)
-    table = pairs(dataset, options.queries)
-    length = sum(
-        _tokens(model, side, table[column]) for side, column in (("query", "anchor"), ("document", "positive"))
-    )
+    model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end, options.prompted)
+    table = pairs(dataset, options.queries, options.negatives)
+    sides = {column: "query" if column == "anchor" else "document" for column in table.column_names}
+    length = sum(_tokens(model, side, table[column]) for column, side in sides.items())
     steps = round(options.tokens / (length * options.batch))
     print(f"{len(table)} pairs of {length:.0f} tokens, {steps} steps of {options.batch}", flush=True)
     evaluator = dev_evaluator(dataset, options.dev_queries)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(options.output / "runs"),
-        **trainer_settings(options, steps, "eval_dev_cosine_mrr@10"),
-        prompts={"anchor": PROMPTS["query"], "positive": PROMPTS["document"]},
+        **trainer_settings(options, steps, "eval_dev_cosine_mrr@10") | _alone(options),
+        prompts={column: PROMPTS[side] for column, side in sides.items()},
+        router_mapping=sides if options.prompted else None,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
     )
     begin = time.perf_counter()

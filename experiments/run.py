@@ -42,6 +42,7 @@ class Experiment:
         max_tokens: Its longest text.
         keep_end: Its longer queries lose their start, as the teacher's do.
         rates: Its learning rates.
+        negatives: Wrong documents that each of its queries meets; 0 is the others' of the batch.
     """
 
     dataset: str
@@ -55,13 +56,14 @@ class Experiment:
     max_tokens: int = 128
     keep_end: bool = False
     rates: tuple[float, ...] = (1e-4, 3e-4)
+    negatives: int = 0
 
 
 _FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19"))
 
 EXPERIMENTS = {
     "saycan": Experiment("saycan"),
-    "esconv": Experiment("esconv", teacher_limit=500, max_tokens=64, keep_end=True),
+    "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, negatives=7),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "general": Experiment(
         "general-data",
@@ -138,7 +140,7 @@ class Steps:
         teacher: dict[str, Any] = settings.get("teacher", {})
         command = [sys.executable, str(HERE / "bi_encoder.py"), self.data, "-o", str(self._bi_encoder(rate))]
         command += ["--learning-rate", f"{rate:g}", "--tokens", str(self.plan.tokens)]
-        command += ["--max-tokens", str(self.plan.max_tokens)]
+        command += ["--max-tokens", str(self.plan.max_tokens), "--negatives", str(self.plan.negatives)]
         command += ["--freeze-layers", str(teacher.get("freeze_layers", 12))]
         if "max_queries" in teacher:  # as many labelled queries as teacher and student see
             student: dict[str, Any] = settings.get("distill", {})

@@ -123,10 +123,11 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
     assert report["systems"]["linear-head"]["R@1"] > 0.5
 
 
-def test_a_bi_encoder_learns_to_find(tiny_folder: Callable[..., Path], place: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--prompted", "--negatives", "3")])
+def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callable[..., Path], place: Path) -> None:
     pytest.importorskip("datasets")
     fixed = ["toy", "-o", "bi", "--base", tiny_folder("llama"), "--freeze-layers", "0", "--batch", "6"]
-    run("bi_encoder.py", *fixed, "--learning-rate", "5e-3", "--tokens", "12000", "--evaluations", "2", cwd=place)
+    run("bi_encoder.py", *fixed, "--learning-rate", "5e-3", "--tokens", "12000", "--evaluations", "2", *more, cwd=place)
     training = json.loads((place / "bi" / "training.json").read_text())
     assert len(training["dev_mrr"]) >= 2
     assert max(training["dev_mrr"]) > 0.6  # by chance 0.41
