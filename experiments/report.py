@@ -140,6 +140,9 @@ def other_datasets(model: str, results: Path) -> list[str]:
     for name, report in reports.items():
         queries = f"{report['queries']:,} queries of the split {report['split']}"
         lines.append(f"- {name}: {queries}; data `{report['fingerprint'][:12]}`.")
+    training = results / f"{model}-training.json"
+    if training.exists() and not (results / f"{model}.json").exists():  # else its own section says so
+        lines += ["", _training(json.loads(training.read_text()))]
     described = {
         system: _named(system, figures) for report in reports.values() for system, figures in report["systems"].items()
     }

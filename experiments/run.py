@@ -118,8 +118,8 @@ class Steps:
             yield self.result(f"-seed{seed}"), _rabtriever(*evaluate, "-o", str(self.result(f"-seed{seed}")))
         for folder, split in self.plan.unseen:
             target = self.results / f"zero-shot-{self.name}-{folder if split == 'test' else split}.json"
-            evaluate = ["evaluate", str(self.model), str(self.folders / folder), "--split", split]
-            yield target, _rabtriever(*evaluate, "--systems", "student,hybrid,bm25", "-o", str(target))
+            evaluate = ["evaluate", str(self.model), str(self.folders / folder), "--split", split, *self._read_part()]
+            yield target, _rabtriever(*evaluate, "--systems", "student,hybrid,bm25,teacher", "-o", str(target))
 
     def _seed(self, seed: int) -> Path:
         return self.models / f"{self.name}-seed{seed}"
@@ -152,10 +152,13 @@ class Steps:
         systems = "student,teacher,untrained,bm25"
         if self.plan.rates:
             systems += f",dense:{max(map(self._bi_encoder, self.plan.rates), key=_dev_mrr)}"
-        command = ["evaluate", str(self.model), self.data, "--systems", systems, "-o", str(self.result())]
-        for option, value in (("--teacher-limit", self.plan.teacher_limit), ("--candidates", self.plan.candidates)):
-            command += [] if value is None else [option, str(value)]
-        return _rabtriever(*command)
+        command = ["evaluate", str(self.model), self.data, "--systems", systems, *self._read_part()]
+        return _rabtriever(*command, "-o", str(self.result()))
+
+    def _read_part(self) -> list[str]:
+        """What the teacher is spared."""
+        limits = (("--teacher-limit", self.plan.teacher_limit), ("--candidates", self.plan.candidates))
+        return [part for option, value in limits if value is not None for part in (option, str(value))]
 
 
 def _rabtriever(*arguments: str) -> list[str]:
