@@ -17,9 +17,9 @@ import argparse
 import json
 import time
 from pathlib import Path
-from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from baselines import plain_base, trainer_settings
 from datasets import Dataset as Table
@@ -35,6 +35,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Router, 
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
+from rabtriever.training.candidates import draw, wrong_documents
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 ENDINGS = {"query": "\nThe text that comes next:", "document": "\nThe same text once more:"}
@@ -67,20 +68,16 @@ def _end_with(tokenizer: Any, ending: str, keep_end: bool) -> None:
 
 def pairs(dataset: Dataset, queries: int | None, negatives: int) -> Table:
     """A row for each query and right document, with so many wrong ones drawn for it."""
-    rows = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
-    columns = {
-        "anchor": [rows[i][0].text for i in order],
-        "positive": [dataset.corpus[rows[i][1]].content for i in order],
-    }
-    draw = Random(0)
-    wrong = [
-        draw.sample([d for d in dataset.corpus if d not in dataset.relevant("train", rows[i][0].id)], negatives)
-        for i in order
-    ]
-    for n in range(negatives):
-        columns[f"negative_{n + 1}"] = [dataset.corpus[drawn[n]].content for drawn in wrong]
-    return Table.from_dict(columns)
+    found = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
+    rng = np.random.default_rng(0)
+    columns = ("anchor", "positive", *(f"negative_{n + 1}" for n in range(negatives)))
+    rows = []
+    for query, right in (found[i] for i in order):
+        wrong = draw(wrong_documents(dataset, "train", query), negatives, rng) if negatives else []
+        texts = (query.text, *(dataset.corpus[id_].content for id_ in (right, *wrong)))
+        rows.append(dict(zip(columns, texts, strict=True)))
+    return Table.from_list(rows)
 
 
 def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:

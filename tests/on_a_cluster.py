@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import ray
 
 from rabtriever import Index, InputError, Retriever
 from rabtriever.cli import main
 from rabtriever.cluster import ClusterStudent
 from rabtriever.progress import SilentProgress
 from tiny_student import save_tiny_student
-
-ray = pytest.importorskip("ray")
 
 DOCUMENTS = [{"_id": f"d{n}", "text": f"document {n} " + "and so on " * (n % 40)} for n in range(600)]
 

@@ -131,6 +131,7 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
     training = json.loads((place / "bi" / "training.json").read_text())
     assert len(training["dev_mrr"]) >= 2
     assert max(training["dev_mrr"]) > 0.6  # by chance 0.41
+    assert (place / "bi" / "modules.json").exists()
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(place / "bi"), device="cpu")
     read = {side: model.preprocess(["wet"], task=side)["input_ids"][0].tolist() for side in ("query", "document")}
     assert (read["query"] != read["document"]) == bool(more)  # each side its own ending, as saved
