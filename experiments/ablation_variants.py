@@ -55,6 +55,7 @@ GROUPS: dict[str, Group] = {
             "rank 256, dropout 0.3": {"predictor": {"rank": 256, "dropout": 0.3}},
             "dropout 0.3": {"predictor": {"dropout": 0.3}},
             "64 queries a step": {"batch_queries": 64},
+            "MSE at all positions": {"mse_positions": "all"},
         },
     ),
     "paper": Group(
@@ -72,6 +73,7 @@ GROUPS: dict[str, Group] = {
             "KL 100": {"kl_weight": 100.0},
             "MSE not normalised": {"normalize_target": False},
             "MSE not normalised, KL 0.25": {"normalize_target": False, "kl_weight": 0.25},
+            "MSE at all positions": {"mse_positions": "all"},
         },
     ),
     "candidates": Group(

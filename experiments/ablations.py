@@ -61,7 +61,9 @@ class Study:
             return None
         settings = config.model_dump(mode="json")
         for run in self.found["runs"]:
-            if (run["group"], run["variant"], run["seed"]) == (group, variant, seed) and run["config"] == settings:
+            if (run["group"], run["variant"], run["seed"]) != (group, variant, seed):
+                continue
+            if DistillConfig.model_validate(run["config"]) == config:  # an older run lacks settings that came later
                 return dict(run)
         begin, asked = time.perf_counter(), self.outputs.computed
         pairs, dev = self._pairs_of(config, seed), DevSet.of(self.dataset, self.outputs, config, 0)
@@ -79,11 +81,12 @@ class Study:
 
     def _pairs_of(self, config: DistillConfig, seed: int) -> PairSet:
         own = config.candidates.startswith("on-policy")  # it adds to its pairs while it trains
-        key = (config.candidates, config.max_queries, config.labelled_queries, seed if own else 0)
+        every = config.mse_positions == "all" and config.mse_weight > 0
+        key = (config.candidates, config.max_queries, config.labelled_queries, every, seed if own else 0)
         if own or key not in self._pairs:
             queries = training_queries(self.dataset, "train", config.max_queries, 0)
             labelled = draw_labelled(self.dataset, queries, config, 0)
-            self._pairs[key] = PairSet(self.dataset, queries, self.outputs, config.candidates, key[-1], labelled)
+            self._pairs[key] = PairSet(self.dataset, queries, self.outputs, config.candidates, key[-1], labelled, every)
         return self._pairs[key]
 
     def _ranks(self, predictor: Predictor, split: str) -> str:

@@ -103,6 +103,19 @@ def test_a_kept_prefix_gives_what_reading_both_parts_gives(
     assert_same(torch.stack([prefix.last for prefix in prefixes]), one_by_one(backbone, documents))
 
 
+@pytest.mark.parametrize("budget", [1, 40, 8192])
+def test_states_are_those_at_every_position(
+    backbone: Backbone, pairs: tuple[list[list[int]], list[list[int]]], budget: int
+) -> None:
+    documents, queries = pairs
+    small = Backbone(backbone.model, backbone.tokenizer, batch_tokens=budget)
+    alone, behind = small.states(queries), small.states(queries, small.prefixes(documents))
+    for document, query, first, second in zip(documents, queries, alone, behind, strict=True):
+        ends = range(1, len(query) + 1)
+        assert_same(first, one_by_one(backbone, [query[:end] for end in ends]))
+        assert_same(second, one_by_one(backbone, [document + query[:end] for end in ends]))
+
+
 def test_what_many_sequences_start_with_is_read_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     opening = sequences((WINDOW + 4,), 3)[0]
     rows = [opening + own for own in sequences((1, 2, 5, 9, 30, 2, 1, 17, 3), 4)]

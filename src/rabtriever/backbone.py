@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from rabtriever.batches import common_start, token_batches
+from rabtriever.batches import common_start, continuation_batches, token_batches
 from rabtriever.errors import InputError
 from rabtriever.head import AnswerRows
 from rabtriever.numerics import DType, bound_kernel_cache, choose_dtype
@@ -220,28 +220,30 @@ class Backbone:
         Rows go through in the order given; callers sort them so that neighbours have similar lengths.
         """
         out = torch.empty(len(ids), self.hidden_size)
-        start = 0
-        for rows in self._continuation_batches(prefixes, ids):
+        for rows in self._continuations(prefixes, ids):
             found = self._last([ids[r] for r in rows], *self._behind([prefixes[r] for r in rows]))
-            out[start : start + len(rows)] = found.float().cpu()
-            start += len(rows)
+            out[rows] = found.float().cpu()
         return out
 
-    def _continuation_batches(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Token batches; documents of unequal length are kept apart where a gap would shift a sliding window."""
+    @torch.inference_mode()
+    def states(self, ids: Sequence[Sequence[int]], prefixes: Sequence[Prefix] | None = None) -> list[Tensor]:
+        """States at every position of each sequence, ``(L, d)`` float32; behind its prefix, where there are some.
+
+        Rows go through in the order given, as for `last_states_after`.
+        """
+        out: list[Tensor] = []
+        lengths = [len(sequence) for sequence in ids]
+        batches = self._continuations(prefixes, ids) if prefixes else token_batches(lengths, self.batch_tokens)
+        for rows in batches:
+            before = self._behind([prefixes[r] for r in rows]) if prefixes else ()
+            hidden, _ = self._read([ids[r] for r in rows], *before)
+            out += [states[: lengths[row]].float().cpu() for row, states in zip(rows, hidden, strict=True)]
+        return out
+
+    def _continuations(self, prefixes: Sequence[Prefix], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        before, lengths = [prefix.length for prefix in prefixes], [len(sequence) for sequence in ids]
         window = getattr(self._text_config, "sliding_window", None)
-        for rows in token_batches([len(sequence) for sequence in ids], self.batch_tokens):
-            longest = max(prefixes[r].length for r in rows) + max(len(ids[r]) for r in rows)
-            if window is None or longest <= window:
-                yield rows
-                continue
-            run: list[int] = []
-            for row in rows:
-                if run and prefixes[row].length != prefixes[run[0]].length:
-                    yield run
-                    run = []
-                run.append(row)
-            yield run
+        return continuation_batches(before, lengths, self.batch_tokens, window)
 
     def _behind(self, prefixes: Sequence[Prefix]) -> tuple[DynamicCache, Tensor]:
         """Prefixes in one batch: their keys and values, and their lengths."""

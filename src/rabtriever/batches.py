@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["common_start", "token_batches"]
+__all__ = ["common_start", "continuation_batches", "token_batches"]
 
 _WORTH = 8
 """So many tokens in common, of so many sequences, are worth a pass of their own."""
@@ -27,6 +27,31 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         longest = max(longest, length)
     if batch:
         yield batch
+
+
+def continuation_batches(
+    before: Sequence[int], lengths: Sequence[int], budget: int, window: int | None
+) -> Iterator[list[int]]:
+    """``token_batches`` of sequences that go on behind others of ``before`` tokens.
+
+    Where one reaches beyond a sliding ``window``, only those behind equally many tokens are kept together: a gap
+    between a shorter text and what follows it would shift the window.
+
+    Example:
+        >>> list(continuation_batches([5, 4, 4], [2, 2, 2], budget=99, window=6))
+        [[0], [1, 2]]
+    """
+    for rows in token_batches(lengths, budget):
+        if window is None or max(before[r] for r in rows) + max(lengths[r] for r in rows) <= window:
+            yield rows
+            continue
+        run: list[int] = []
+        for row in rows:
+            if run and before[row] != before[run[0]]:
+                yield run
+                run = []
+            run.append(row)
+        yield run
 
 
 def common_start(ids: Sequence[Sequence[int]]) -> int:

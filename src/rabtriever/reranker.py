@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,16 +146,16 @@ class Reranker(Pushable):
     def states(self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> Tensor:
         """The teacher's hidden state at the answer position of each (query, document) pair, ``(n, d)`` float32."""
         out = torch.empty(len(pairs), self.backbone.hidden_size)
-        documents = {text: self.prompt.document_ids(text) for text in {d for _, d in pairs}}
-        queries = {text: self.prompt.query_ids(text) for text in {q for q, _ in pairs}}
-        block = _blocks(documents)
-        order = sorted(range(len(pairs)), key=lambda i: (block[pairs[i][1]], len(queries[pairs[i][0]])))
-        with (progress or SilentProgress()).task("scoring pairs", total=len(pairs), unit="pairs") as task:
-            for rows in self._chunks(order, pairs, documents, queries):
-                prefixes = self._read([pairs[i][1] for i in rows], documents)
-                out[rows] = self.backbone.last_states_after(prefixes, [queries[pairs[i][0]] for i in rows])
-                task.advance(len(rows))
+        for rows, prefixes, queries in self._readings(pairs, progress):
+            out[rows] = self.backbone.last_states_after(prefixes, queries)
         return out
+
+    def position_states(self, pairs: Sequence[tuple[str, str]]) -> list[Tensor]:
+        """The teacher's hidden states at every position of the query part of each pair, ``(L_Q, d)`` float32."""
+        found: dict[int, Tensor] = {}
+        for rows, prefixes, queries in self._readings(pairs, None):
+            found.update(zip(rows, self.backbone.states(queries, prefixes), strict=True))
+        return [found[row] for row in range(len(pairs))]
 
     def document_states(self, documents: Sequence[str]) -> Tensor:
         """``e_D = M(D)[-1]`` of each document, ``(n, d)`` float32: the same in teacher and student (Eq. 8)."""
@@ -164,6 +164,10 @@ class Reranker(Pushable):
     def query_states(self, queries: Sequence[str]) -> Tensor:
         """``e_Q = M(Q)[-1]``, the query part read alone (Eq. 10), ``(m, d)`` float32."""
         return self.backbone.last_states([self.prompt.query_ids(text) for text in queries])
+
+    def query_position_states(self, queries: Sequence[str]) -> list[Tensor]:
+        """``M(Q)``, the query part read alone, at each of its positions: ``(L_Q, d)`` float32 each."""
+        return self.backbone.states([self.prompt.query_ids(text) for text in queries])
 
     def read(self, documents: Sequence[str]) -> list[Prefix]:
         """Keys, values and ``e_D`` of each document, from memory where they are kept."""
@@ -202,6 +206,20 @@ class Reranker(Pushable):
         self._kept_bytes = 0
         with torch.inference_mode(False):  # losses that use the rows go backward, wherever this is called from
             self.rows = self.backbone.answer_rows(self.prompt.true_id, self.prompt.false_id)
+
+    def _readings(
+        self, pairs: Sequence[tuple[str, str]], progress: Progress | None
+    ) -> Iterator[tuple[list[int], list[Prefix], list[list[int]]]]:
+        """Pairs part by part, in an order that reads each document once: rows, documents as read, ids of queries."""
+        documents = {text: self.prompt.document_ids(text) for text in {d for _, d in pairs}}
+        queries = {text: self.prompt.query_ids(text) for text in {q for q, _ in pairs}}
+        block = _blocks(documents)
+        order = sorted(range(len(pairs)), key=lambda i: (block[pairs[i][1]], len(queries[pairs[i][0]])))
+        with (progress or SilentProgress()).task("scoring pairs", total=len(pairs), unit="pairs") as task:
+            for rows in self._chunks(order, pairs, documents, queries):
+                prefixes = self._read([pairs[i][1] for i in rows], documents)
+                yield rows, prefixes, [queries[pairs[i][0]] for i in rows]
+                task.advance(len(rows))
 
     def _chunks(
         self,

@@ -35,7 +35,10 @@ DROPOUT = QUICK.model_copy(
     }
 )
 ROUNDED = DROPOUT.model_copy(update={"dtype": "bfloat16"})
-CONFIGS = pytest.mark.parametrize("config", [QUICK, ROUNDED], ids=["paper", "on-policy-dropout-bfloat16"])
+EVERYWHERE = DROPOUT.model_copy(update={"mse_positions": "all"})
+CONFIGS = pytest.mark.parametrize(
+    "config", [QUICK, ROUNDED, EVERYWHERE], ids=["paper", "on-policy-dropout-bfloat16", "every-position"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,9 @@ def assert_equal(found: Retriever, expected: Retriever) -> None:
         {"mse_weight": 0.0, "kl_weight": 0.0},
         {"vocabulary": True},
         {"normalize_target": False},
+        {"mse_positions": "all"},
+        {"mse_positions": "all", "candidates": "on-policy:2", "refresh_epochs": 1, "max_queries": 18},
+        {"mse_positions": "all", "max_queries": 18, "labelled_queries": 4, "batch_queries": 2},
         {"dtype": "bfloat16"},
         {"predictor": PredictorConfig(layers=1)},
         {"predictor": PredictorConfig(layers=3, width=20)},

@@ -132,6 +132,11 @@ class DistillConfig(_Config):
     )
     kl: Literal["reverse", "forward"] = Field("reverse", description="Direction of both divergences.")
     vocabulary: bool = Field(False, description="Divergence over the whole vocabulary instead of the two answers.")
+    mse_positions: Literal["last", "all"] = Field(
+        "last",
+        description="The embedding error at the answer's position alone, or at all of the query part, for which the "
+        "teacher reads its pairs anew and a hundred times as much is stored.",
+    )
     normalize_target: bool = Field(True, description="Divide the embedding error by each dimension's deviation.")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",

@@ -84,7 +84,8 @@ def distill(
         queries = training_queries(dataset, "train", config.max_queries, seed)
         labelled = draw_labelled(dataset, queries, config, seed)
         judged = queries + _unjudged(dataset, config, seed)
-        pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled)
+        every_position = config.mse_positions == "all" and config.mse_weight > 0
+        pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled, every_position)
         dev = DevSet.of(dataset, outputs, config, seed)
         loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
         report = loop.run()

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from rabtriever.training.candidates import draw, parse_policy, training_queries, wrong_documents
+from rabtriever.training.positions import Positions, QueryPositions
+from rabtriever.training.ragged import Ragged
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset, Query
     from rabtriever.training.config import DistillConfig
     from rabtriever.training.teacher_outputs import TeacherOutputs
 
-__all__ = ["Batch", "DevSet", "PairSet", "Ragged"]
+__all__ = ["Batch", "DevSet", "PairSet"]
 
 _DEV_RANDOM = 15
 """Random documents per dev query, beside the right ones, on which student and teacher are correlated."""
@@ -32,41 +34,14 @@ class Batch:
         owner: For each pair, which of the batch's queries it belongs to, ``(n,)``.
         documents: For each pair, its document's position in the corpus, ``(n,)``.
         rows: For each pair, its row in the store, ``(n,)``.
+        positions: Every position of the pairs, where these are learnt from.
     """
 
     queries: Tensor
     owner: Tensor
     documents: Tensor
     rows: Tensor
-
-
-class Ragged:
-    """Lists of positions, of any lengths, in one tensor: many of them are taken without a loop over each.
-
-    Args:
-        lists: The lists.
-
-    Attributes:
-        values: All positions, list after list, ``(n,)``.
-
-    Example:
-        >>> lists = Ragged([[4, 5], [], [6]])
-        >>> places, owner = lists.take(torch.tensor([2, 0]))
-        >>> lists.values[places].tolist(), owner.tolist()
-        ([6, 4, 5], [0, 1, 1])
-    """
-
-    def __init__(self, lists: Sequence[Sequence[int]]) -> None:
-        self.values = torch.tensor([i for positions in lists for i in positions], dtype=torch.long)
-        self._counts = torch.tensor([len(positions) for positions in lists], dtype=torch.long)
-        self._starts = self._counts.cumsum(0) - self._counts
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in ``values`` the positions of lists ``(b,)`` stand, and which of ``rows`` each belongs to."""
-        counts = self._counts[rows]
-        owner = torch.repeat_interleave(torch.arange(len(rows)), counts)
-        first = self._starts[rows] - (counts.cumsum(0) - counts)
-        return torch.arange(len(owner)) + first[owner], owner
+    positions: Positions | None = None
 
 
 class PairSet:
@@ -79,11 +54,13 @@ class PairSet:
         policy: ``all``, ``random:K`` or ``on-policy:K``.
         seed: Seeds every draw.
         labelled: More training queries, which only their labels teach: they have no pairs.
+        every_position: Have the teacher's states at every position of the query part, not only at the last.
 
     Attributes:
         e_q: Query states, ``(m, d)``.
         e_d: States of the whole corpus, ``(n, d)``.
         right: For each query, the positions of the documents labelled relevant; none for a query without labels.
+        positions: What there is at every position of the query part, where it was asked for.
     """
 
     def __init__(
@@ -94,6 +71,7 @@ class PairSet:
         policy: str,
         seed: int,
         labelled: Sequence[Query] = (),
+        every_position: bool = False,
     ) -> None:
         self.outputs = outputs
         self.kind, self.count = parse_policy(policy)
@@ -114,6 +92,8 @@ class PairSet:
         self.right += [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in labelled]
         self.chosen += [[] for _ in labelled]
         self._right = Ragged(self.right)
+        judged = self.query_texts[: self._judged]
+        self.positions = QueryPositions(outputs, judged, len(labelled)) if every_position else None
         self._judge()
 
     def __len__(self) -> int:
@@ -146,7 +126,8 @@ class PairSet:
     def batch(self, queries: Tensor) -> Batch:
         """All pairs of the given queries; none where only labels teach them."""
         places, owner = self._candidates.take(queries)
-        return Batch(queries, owner, self._candidates.values[places], self._rows[places])
+        positions = self.positions.of(queries, places, owner) if self.positions and len(places) else None
+        return Batch(queries, owner, self._candidates.values[places], self._rows[places], positions)
 
     def labels(self, queries: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
         """The corpus, or so many of its documents with all that are right for the given queries, and which are right.
@@ -170,12 +151,15 @@ class PairSet:
         return columns, right[:, columns]
 
     def target_deviation(self) -> Tensor:
-        """The standard deviation of ``e_teacher`` per dimension over (a sample of) the pairs, ``(d,)``."""
-        rows = self._rows[torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:20_000]]
+        """The standard deviation per dimension of (a sample of) the states that are learnt from, ``(d,)``."""
+        rows = self.positions.rows if self.positions else self._rows
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:20_000]]
         states = self.outputs.states(rows)
         return states.std(0).clamp_min(1e-3 * float(states.std()))
 
     def _judge(self) -> None:
+        if self.positions:
+            self.positions.judge([(row, self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids])
         pairs = [(self.query_texts[row], self.document_texts[i]) for row, ids in enumerate(self.chosen) for i in ids]
         self._rows = self.outputs.judge(pairs)
         self._candidates = Ragged(self.chosen)

@@ -138,15 +138,18 @@ class PredictorLoop:
 
     def _loss(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         # The MLP runs once per query, the product once per pair.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
-            predicted = self.predictor.predict(self.pairs.e_q[batch.queries])
-        predicted = predicted.float()
+        predicted = self._predict(self.pairs.e_q[batch.queries])
         label = self._label_loss(batch.queries, predicted, epoch)
         total = self.config.label_weight * label
         if not len(batch.rows):  # labels alone teach these queries
             return total, torch.stack([*torch.zeros(3), label.detach()])
         taught, terms = self._teacher_loss(batch, predicted)
         return total + taught, torch.stack([*terms, label.detach()])
+
+    def _predict(self, e_q: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
+            predicted = self.predictor.predict(e_q)
+        return predicted.float()
 
     def _teacher_loss(self, batch: Batch, predicted: Tensor) -> tuple[Tensor, Tensor]:
         """What the teacher says of the batch's pairs: the weighted sum, and the error, divergence and ranking in it."""
@@ -160,6 +163,10 @@ class PredictorLoop:
             ours = self.teacher.backbone.full_logits(student.to(device)).cpu()
             with torch.no_grad():
                 theirs = self.teacher.backbone.full_logits(target.to(device)).cpu()
+        if (at := batch.positions) is not None and self.pairs.positions is not None:
+            everywhere = self._predict(self.pairs.positions.e_q[at.states])
+            student = self.predictor.combine(everywhere[at.place], documents[at.pair])
+            target = self.pairs.outputs.states(at.rows)
         loss = distillation_loss(
             student,
             target,
