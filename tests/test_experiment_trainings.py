@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rabtriever import Dataset, Reranker, Retriever
 from rabtriever.data import Document, Query
@@ -135,6 +136,21 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(place / "bi"), device="cpu")
     read = {side: model.preprocess(["wet"], task=side)["input_ids"][0].tolist() for side in ("query", "document")}
     assert (read["query"] != read["document"]) == bool(more)  # each side its own ending, as saved
+
+
+def test_queries_learn_alone_and_documents_stay(place: Path) -> None:
+    teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
+    torch.manual_seed(0)
+    Retriever(teacher, Predictor(teacher.backbone.hidden_size)).save_pretrained(place / "student")
+    fixed = ["student", "toy", "-o", "side", "--report", "results/side.json", "--freeze-layers", "1", "--batch", "4"]
+    rates = ["--learning-rate", "1e-2", "--predictor-rate", "3e-3"]
+    run("query_lora.py", *fixed, *rates, "--tokens", "20000", "--dev-queries", "6", cwd=place)
+    training = json.loads((place / "side" / "training.json").read_text())
+    assert training["tokens"] >= 20_000
+    assert training["loss"][-1] < 0.7 * training["loss"][0]
+    assert max(training["dev_mrr"]) > training["dev_mrr"][0] + 0.2
+    assert json.loads((place / "results" / "side.json").read_text())["systems"]["query-lora"]["R@1"] > 0.5
+    assert (place / "side" / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_answers_are_compared_with_what_was_really_said(place: Path, tiny_folder: Callable[..., Path]) -> None:
