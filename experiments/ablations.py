@@ -110,6 +110,8 @@ def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     out = {**settings, **changes}
     if "predictor" in changes:
         out["predictor"] = {**settings.get("predictor", {}), **changes["predictor"]}
+    if out.get("label_weight") == 0:
+        out["labelled_queries"] = 0  # they would have nothing to teach
     return out
 
 

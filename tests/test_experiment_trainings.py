@@ -35,7 +35,9 @@ def place(tiny_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("RABTRIEVER_CACHE", str(tmp_path / "cache"))
     toy_dataset().save(tmp_path / "toy")
     Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32").save_pretrained(tmp_path / "teacher")
-    (tmp_path / "settings.yaml").write_text("distill: {candidates: 'random:2', epochs: 3, dev_queries: 6}\n")
+    (tmp_path / "settings.yaml").write_text(
+        "distill: {candidates: 'random:2', epochs: 3, dev_queries: 6, max_queries: 18, labelled_queries: 4}\n"
+    )
     return tmp_path
 
 
@@ -74,6 +76,9 @@ def test_ablations_are_written_down_made_once_and_reported(place: Path) -> None:
     assert "| 0.167 ± 0.000 |" in row
     assert "worse (9.6 for 67.3)" in row
 
+    labels = [run["config"]["labelled_queries"] for run in again["runs"]]
+    assert labels == [4] * 6 + [0] * 4  # the paper's loss learns from no label
+
     refused = ablate(place, "--set", "epochs=4", fails=True)
     assert "is about another settings" in refused
     assert json.loads(file.read_text()) == again
@@ -110,6 +115,20 @@ def test_the_classifier_learns_its_letters(tiny_folder: Callable[..., Path], pla
     assert list(both) == ["classifier", "untrained-classifier"]
     assert both["classifier"] == learnt
     assert both["untrained-classifier"]["R@1"] < learnt["R@1"]
+
+
+def test_a_cut_model_is_its_lower_layers(place: Path, tiny_folder: Callable[..., Path]) -> None:
+    run("cut.py", tiny_folder("llama"), "cut", "--layers", "2", cwd=place)
+    whole = Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32").backbone
+    smaller = Reranker.from_pretrained(place / "cut", prompt=SHORT, dtype="float32").backbone
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        del whole.layers[2:]
+        expected = whole.blocks(input_ids=ids, use_cache=False).last_hidden_state
+        found = smaller.blocks(input_ids=ids, use_cache=False).last_hidden_state
+    assert torch.allclose(found, expected, atol=0.06)  # it is written in bfloat16
+    assert len(smaller.layers) == 2
+    assert "keep fewer" in run("cut.py", tiny_folder("llama"), "more", "--layers", "3", cwd=place, fails=True)
 
 
 def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: Path) -> None:
