@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the reference")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--groups", default="default,paper", help=", ".join(GROUPS))
-    parser.add_argument("--only", default="", help="beside the reference, variants whose name holds this")
+    parser.add_argument("--only", default="", help="beside the reference, variants whose name holds one of these")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     base = yaml.safe_load(options.config.read_text()).get("distill", {}) if options.config else {}
@@ -142,7 +142,7 @@ def main() -> None:
     for group in options.groups.split(","):
         print(f"-- {group}: {GROUPS[group].about}", flush=True)
         for variant, changes in {"reference": {}, **GROUPS[group].variants}.items():
-            if variant != "reference" and options.only not in variant:
+            if variant != "reference" and not any(part in variant for part in options.only.split(",")):
                 continue
             made = [study.run(group, variant, changes, seed) for seed in range(options.seeds)]
             if runs := [run for run in made if run is not None]:

@@ -60,7 +60,7 @@ def test_ablations_are_written_down_made_once_and_reported(place: Path) -> None:
     assert all(1 <= int(rank) <= 6 for rank in reference["test"].split())
     assert len(reference["test"].split()) == first["queries"]["test"] == 6
 
-    printed = ablate(place, "--groups", "default,paper", "--only", "no mult")
+    printed = ablate(place, "--groups", "default,paper", "--only", "no mult,no such")
     again = json.loads(file.read_text())
     assert again["runs"][:4] == first["runs"]  # to the second in which they were made
     assert [run["variant"] for run in again["runs"][4:]] == ["no multiplication"] * 2 + ["reference"] * 2 + [
