@@ -294,8 +294,10 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert systems["untrained"]["MRR@10"] == systems[f"untrained:{place / 'base'}"]["MRR@10"]
     assert "per_query" in json.loads(saved.read_text())
     again = cli(
-        "evaluate", model, place / "skills", "--limit", "4", "--systems", "student,bm25", "--join", saved, "--json"
-    )
+        "evaluate", model, place / "skills", "--limit", "4", "--systems", "student,bm25", "--join", saved, "--json",
+        "--runs", tmp_path / "runs",
+    )  # fmt: skip
+    assert {file.name for file in (tmp_path / "runs").iterdir()} == {"student.trec", "bm25.trec"}
     assert list(again.json["systems"]) == ["student", "bm25", "hybrid", "rerank", "teacher", *untrained]
     assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
     assert again.json["retention"] == ran.json["retention"]
@@ -330,6 +332,7 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
         (["--systems", "bm25,bm25"], "each once"),
         (["--systems", ","], "each once"),
         (["-o", "."], ". is a folder"),
+        (["--runs", __file__], "is a file"),
     ],
 )
 def test_evaluate_refuses_what_it_cannot_do(

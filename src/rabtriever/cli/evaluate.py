@@ -59,6 +59,10 @@ def evaluate(
             "--output", "-o", metavar="FILE", help="Write the report, query by query, as JSON; stopped, it goes on."
         ),
     ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each system's best 100 documents as FOLDER/NAME.trec, a TREC run."),
+    ] = None,
     card: Annotated[bool, typer.Option("--card", help="Write the figures into MODEL's own card.")] = False,
     join: Annotated[
         list[Path] | None,
@@ -72,6 +76,8 @@ def evaluate(
 
         if output is not None and output.is_dir():  # found out before the hours, not after
             raise InputError(f"{output} is a folder", hint="name a file inside it")
+        if runs is not None and runs.exists() and not runs.is_dir():
+            raise InputError(f"{runs} is a file", hint="name a folder for the runs")
         if card:
             _check_card(model)
         data = load_dataset(dataset)
@@ -97,6 +103,7 @@ def evaluate(
             seed=seed,
             progress=out.progress,
             partial=None if output is None else _partial(output),
+            runs=runs,
         )
         for earlier in stored:
             report = join_reports(report, earlier)
@@ -104,6 +111,8 @@ def evaluate(
             report.save(output)
             _partial(output).unlink(missing_ok=True)
             out.progress.say(f"the report is in {output}")
+        if runs is not None:
+            out.progress.say(f"the runs are in {runs}")
         if card:
             from rabtriever.model_folder import note_results
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rabtriever.evaluation.measures import MEASURES
     from rabtriever.evaluation.report import Report, SystemResult
     from rabtriever.evaluation.runner import evaluate
+    from rabtriever.evaluation.runs import run_file, write_run
     from rabtriever.evaluation.significance import Difference, paired_difference
     from rabtriever.evaluation.stored import join_reports, load_report
     from rabtriever.evaluation.systems import (
@@ -45,6 +46,8 @@ __all__ = [
     "join_reports",
     "load_report",
     "paired_difference",
+    "run_file",
+    "write_run",
 ]
 
 # Public name -> the submodule that defines it; no name is also a submodule.
@@ -64,6 +67,8 @@ _LAZY = {
     "join_reports": "stored",
     "load_report": "stored",
     "paired_difference": "significance",
+    "run_file": "runs",
+    "write_run": "runs",
 }
 
 

@@ -19,6 +19,7 @@ from rabtriever.evaluation.measures import MEASURES, measure
 from rabtriever.evaluation.partial import PartialReport
 from rabtriever.evaluation.ranking import ranked
 from rabtriever.evaluation.report import Report, SystemResult
+from rabtriever.evaluation.runs import run_file, write_run
 from rabtriever.evaluation.systems import Preparable, System
 from rabtriever.progress import Progress, default
 
@@ -41,6 +42,7 @@ def evaluate(
     k: int = 100,
     progress: Progress | None = None,
     partial: str | Path | None = None,
+    runs: str | Path | None = None,
 ) -> Report:
     """Rank the corpus for the queries of a split by each system; measure, time and compare.
 
@@ -61,6 +63,8 @@ def evaluate(
         progress: Where the work reports itself.
         partial: A file that keeps what systems that read every pair found, batch by batch; an evaluation that was
             interrupted goes on from there. It may be removed once the report is saved.
+        runs: A folder for each system's best ``k`` documents, in TREC's format (``run_file`` says under which name).
+            The partial file does not have them, so that every query is answered anew.
 
     Raises:
         InputError: There is no system, no query, or ``k`` is too small.
@@ -84,7 +88,7 @@ def evaluate(
     few = drawn if teacher_limit is None or teacher_limit >= len(drawn) else sample(judged, teacher_limit, seed)
     about = {"data": dataset.fingerprint, "split": split, "k": k}
     kept = None if partial is None else PartialReport(partial, about)
-    run = _Runner(dataset, split, k, progress or default(), kept)
+    run = _Runner(dataset, split, k, progress or default(), kept, None if runs is None else Path(runs))
     results = {name: run(name, system, few if _is_pairwise(system) else drawn) for name, system in systems.items()}
     return Report(dataset.name, dataset.fingerprint, split, len(drawn), seed, results, _environment())
 
@@ -93,16 +97,23 @@ class _Runner:
     """Puts the queries of one split to one system after the other."""
 
     def __init__(
-        self, dataset: Dataset, split: str, k: int, progress: Progress, partial: PartialReport | None = None
+        self,
+        dataset: Dataset,
+        split: str,
+        k: int,
+        progress: Progress,
+        partial: PartialReport | None = None,
+        runs: Path | None = None,
     ) -> None:
         self._dataset, self._split, self._k = dataset, split, k
-        self._progress, self._partial = progress, partial
+        self._progress, self._partial, self._runs = progress, partial, runs
         self._judgements = dataset.judgements(split)
 
     def __call__(self, name: str, system: System, queries: Sequence[Query]) -> SystemResult:
         """Have a system answer the queries that no earlier, interrupted evaluation has answers of."""
         identity = _identity(system)
-        partial = self._partial if identity else None
+        partial = self._partial if identity and self._runs is None else None
+        best: dict[str, list[tuple[str, float]]] = {}
         known, online_s = ({}, 0.0) if partial is None else partial.answered(identity, [query.id for query in queries])
         per_query: dict[str, dict[str, float]] = {name: dict(known.get(name, {})) for name in MEASURES}
         left = [query for query in queries if query.id not in per_query[MEASURES[0]]]
@@ -112,13 +123,15 @@ class _Runner:
             task.advance(len(queries) - len(left))
             for first in range(0, len(left), batch):
                 part = left[first : first + batch]
-                values, seconds = self._answer(system, part)
+                values, seconds = self._answer(system, part, best)
                 for measured, row in values.items():
                     per_query[measured].update(row)
                 online_s += seconds
                 if partial is not None:
                     partial.add(identity, values, seconds)
                 task.advance(len(part))
+        if self._runs is not None:
+            write_run(run_file(self._runs, name), best, name)
         return SystemResult(system.name, per_query, 1000 * online_s / len(queries), prepare_s)
 
     def _prepare(self, system: System, queries: Sequence[Query]) -> float:
@@ -130,11 +143,14 @@ class _Runner:
             system.rank(queries[:1], self._dataset.corpus, self._k)
         return seconds
 
-    def _answer(self, system: System, queries: Sequence[Query]) -> tuple[dict[str, dict[str, float]], float]:
+    def _answer(
+        self, system: System, queries: Sequence[Query], best: dict[str, list[tuple[str, float]]]
+    ) -> tuple[dict[str, dict[str, float]], float]:
         start = time.perf_counter()
         scores = system.rank(queries, self._dataset.corpus, self._k)
         seconds = time.perf_counter() - start
         rankings = {query.id: ranked(scores.get(query.id, {}), query.id)[: self._k] for query in queries}
+        best.update({id_: [(document, scores[id_][document]) for document in of] for id_, of in rankings.items()})
         return measure({query.id: self._judgements[query.id] for query in queries}, rankings), seconds
 
 
