@@ -44,6 +44,7 @@ NAMES = {
     "linear-head": "reranker with a linear head",
     "classifier": "classifier that sees all documents",
     "untrained-classifier": "the same, untrained",
+    "query-lora": "student, LoRA on the query side",
 }
 
 
@@ -77,7 +78,12 @@ def _named(system: str, figures: dict[str, Any]) -> str:
     kind = system.partition(":")[0]
     if kind == "hybrid":
         return described.replace(_BM25, "")
-    return described if _SELECTED in described else NAMES.get(system, NAMES[kind])
+    if _SELECTED in described or system in NAMES:
+        return described if _SELECTED in described else NAMES[system]
+    if kind == "dense":  # trained here: `bi_encoder.py` and its options name the folder
+        return NAMES[kind] + (", prompted" if "prompted" in system else "")
+    of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
+    return NAMES[kind] + of
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -302,6 +302,11 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
     assert again.json["systems"]["teacher"] == systems["teacher"]  # down to its milliseconds: it was not run again
     assert again.json["retention"] == ran.json["retention"]
     mine = Path(shutil.copytree(model, tmp_path / "my-model"))
+    others = ["student", "teacher", f"student:{mine}", f"teacher:{mine}"]
+    beside = cli("evaluate", model, place / "skills", "--limit", "4", "--systems", ",".join(others), "--json")
+    assert list(beside.json["systems"]) == others
+    for one, copy in zip(others[:2], others[2:], strict=True):
+        assert beside.json["systems"][copy]["MRR@10"] == beside.json["systems"][one]["MRR@10"]
     with (mine / "README.md").open("a") as file:
         file.write("\n## Thanks\n\nTo all who labelled.\n")
     for split in ("dev", "test", "test"):
@@ -328,7 +333,8 @@ def test_evaluate_reports_systems_side_by_side(cli: Cli, place: Path, model: Pat
         (["--split", "tset"], "has no split 'tset'"),
         (["--systems", "student,bm52"], "'bm52' is no system"),
         (["--systems", "dense"], "'dense' is no system"),
-        (["--systems", "student:x"], "'student:x' is no system"),
+        (["--systems", "bm25:x"], "'bm25:x' is no system"),
+        (["--systems", "student:no/such"], "no/such"),
         (["--systems", "bm25,bm25"], "each once"),
         (["--systems", ","], "each once"),
         (["-o", "."], ". is a folder"),

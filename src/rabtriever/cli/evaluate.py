@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["build_systems", "evaluate", "report_text"]
 
-_KINDS = "student, hybrid, hybrid:WEIGHT, hybrid:ranks, rerank, teacher, untrained[:BASE], bm25, dense:PATH_OR_HUB_ID"
+_KINDS = (
+    "student[:MODEL], hybrid, hybrid:WEIGHT, hybrid:ranks, rerank, teacher[:MODEL], untrained[:BASE], bm25, "
+    "dense:PATH_OR_HUB_ID"
+)
 _TAKES_MORE = {
-    **dict.fromkeys(("student", "rerank", "teacher", "bm25"), (False,)),
-    **dict.fromkeys(("hybrid", "untrained"), (False, True)),
+    **dict.fromkeys(("rerank", "bm25"), (False,)),
+    **dict.fromkeys(("student", "hybrid", "teacher", "untrained"), (False, True)),
     "dense": (True,),
 }
 _RERANKED = 20
@@ -159,16 +162,18 @@ def build_systems(model: str, wanted: str | None, candidates: int | None = None)
     """
     models = _Models(model)
     names = _names(wanted) if wanted is not None else [*models.parts, "bm25"]
-    from rabtriever.evaluation import Bm25System, DenseSystem, HybridSystem, TeacherSystem
+    from rabtriever.evaluation import Bm25System, DenseSystem, HybridSystem, StudentSystem, TeacherSystem
     from rabtriever.fusion import parse_hybrid
 
     def load(kind: str, more: str) -> System:
         if kind == "student":
-            return models.student_system
+            return StudentSystem(_Models(more).student, f"student of {more}") if more else models.student_system
         if kind == "hybrid":
             return HybridSystem(models.student_system, hybrid=parse_hybrid(more) if more else True)
         if kind == "rerank":
             return TeacherSystem(models.teacher, candidates=candidates or _RERANKED, first=models.student_system)
+        if kind == "teacher" and more:
+            return TeacherSystem(_Models(more).teacher, f"teacher of {more}", candidates)
         if kind == "teacher":
             return TeacherSystem(models.teacher, candidates=candidates)
         if kind == "untrained":
