@@ -101,6 +101,7 @@ _CELLS: dict[str, Callable[[Sequence[Run], Difference], str]] = {
 COLUMNS = {
     "default": ("correlation", "the paper", "here"),
     "paper": ("correlation", "the paper", "here"),
+    "positions": ("correlation", "pairs"),
     "candidates": ("correlation", "pairs"),
 }
 """What a group's table has besides."""

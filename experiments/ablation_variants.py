@@ -26,6 +26,7 @@ class Group:
 
 
 _PAPER_PREDICTOR = {"rank": None, "dropout": 0.0}
+_PAPER_LOSS = {"ranking_weight": 0.0, "label_weight": 0.0, "predictor": _PAPER_PREDICTOR}
 _NO_PRODUCT = {"multiply": False, "rank": None}
 _LABELS_ALONE = {"mse_weight": 0.0, "kl_weight": 0.0, "ranking_weight": 0.0}
 
@@ -55,12 +56,11 @@ GROUPS: dict[str, Group] = {
             "rank 256, dropout 0.3": {"predictor": {"rank": 256, "dropout": 0.3}},
             "dropout 0.3": {"predictor": {"dropout": 0.3}},
             "64 queries a step": {"batch_queries": 64},
-            "MSE at all positions": {"mse_positions": "all"},
         },
     ),
     "paper": Group(
         "the paper's loss, pair by pair (normalised MSE and KL alone), and its predictor",
-        {"ranking_weight": 0.0, "label_weight": 0.0, "predictor": _PAPER_PREDICTOR},
+        _PAPER_LOSS,
         {
             "no multiplication": {"predictor": _NO_PRODUCT},
             "no MSE": {"mse_weight": 0.0},
@@ -73,7 +73,15 @@ GROUPS: dict[str, Group] = {
             "KL 100": {"kl_weight": 100.0},
             "MSE not normalised": {"normalize_target": False},
             "MSE not normalised, KL 0.25": {"normalize_target": False, "kl_weight": 0.25},
-            "MSE at all positions": {"mse_positions": "all"},
+        },
+    ),
+    "positions": Group(
+        "the paper's loss and predictor on the pairs of 300 queries, the embedding error at the answer's position",
+        {**_PAPER_LOSS, "max_queries": 300},
+        {
+            "at every position": {"mse_positions": "all"},
+            "at every position, not normalised": {"mse_positions": "all", "normalize_target": False},
+            "not normalised": {"normalize_target": False},
         },
     ),
     "candidates": Group(
