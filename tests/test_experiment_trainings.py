@@ -15,7 +15,10 @@ import torch
 
 from rabtriever import Dataset, Reranker, Retriever
 from rabtriever.data import Document, Query
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import Predictor, PredictorConfig
+from rabtriever.training.candidates import training_queries
+from rabtriever.training.config import TeacherConfig
+from rabtriever.training.plan import Plan
 from toy_data import SHORT, toy_dataset
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -155,6 +158,37 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(place / "bi"), device="cpu")
     read = {side: model.preprocess(["wet"], task=side)["input_ids"][0].tolist() for side in ("query", "document")}
     assert (read["query"] != read["document"]) == bool(more)  # each side its own ending, as saved
+
+
+def test_what_a_student_ranks_high_is_judged_wrong(place: Path) -> None:
+    teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
+    torch.manual_seed(0)
+    Retriever(teacher, Predictor(teacher.backbone.hidden_size, PredictorConfig(zero_init=False))).save_pretrained(
+        place / "student"
+    )
+    run("mine.py", "student", "toy", "-o", "mined", "--queries", "9", "--best", "2", cwd=place)
+    student, before, after = Retriever.from_pretrained(place / "student"), toy_dataset(), Dataset.load(place / "mined")
+    documents = student.encode_document([document.content for document in before.corpus.values()])
+    mined = {query: row for query, row in after.judgements("train").items() if 0 in row.values()}
+    assert len(mined) == 9
+    for query, row in mined.items():
+        right = before.relevant("train", query)
+        assert after.relevant("train", query) == right
+        scores = student.similarity(student.encode_query([before.queries[query].text]), documents)[0]
+        assert len(set(scores)) == len(scores)
+        wrong = [i for _, i in sorted(zip(-scores, before.corpus, strict=True)) if i not in right]
+        assert {i for i, grade in row.items() if grade == 0} == set(wrong[:2])
+    assert after.judgements("test") == before.judgements("test")
+    plan = Plan(
+        after,
+        training_queries(after, "train", 9, 0),
+        TeacherConfig(candidates="judged:2"),
+        0,
+        teacher.score_pairs,
+        None,
+    )
+    taught = {pair.query for number in range(plan.steps_per_epoch) for pair in plan.step(number)}
+    assert taught == {before.queries[query].text for query in mined}  # the same draw
 
 
 def test_queries_learn_alone_and_documents_stay(place: Path) -> None:

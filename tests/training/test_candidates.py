@@ -9,7 +9,15 @@ import pytest
 
 from rabtriever.data import Dataset, Document, Query
 from rabtriever.errors import InputError
-from rabtriever.training.candidates import Bm25Negatives, draw, mine, mix, training_queries, wrong_documents
+from rabtriever.training.candidates import (
+    Bm25Negatives,
+    JudgedNegatives,
+    draw,
+    mine,
+    mix,
+    training_queries,
+    wrong_documents,
+)
 from toy_data import TOOLS, toy_dataset
 
 
@@ -42,6 +50,24 @@ def test_draws_are_distinct_and_repeatable() -> None:
     assert draw(ids, 10, rng(1)) != drawn
     assert draw(ids, None, rng()) == draw(ids, 50, rng()) == draw(ids, 99, rng()) == ids
     assert draw([], 3, rng()) == []
+
+
+def test_judged_ones_are_half_and_never_copies_of_a_right_one() -> None:
+    corpus = {str(i): Document(str(i), f"text {i}") for i in range(30)} | {"copy": Document("copy", "text 0")}
+    grades = {"0": 1, "copy": 0, **{str(i): 0 for i in range(3, 9)}}
+    dataset = Dataset(
+        "graded", corpus, {"q": Query("q", "?"), "r": Query("r", "!")}, {"train": {"q": grades, "r": {"1": 2}}}
+    )
+    hard = JudgedNegatives(dataset)
+    assert hard("train", dataset.queries["q"], 1) == [str(i) for i in range(3, 9)]
+    for seed in range(5):
+        drawn = mix(dataset, "train", dataset.queries["q"], 6, rng(seed), hard)
+        assert len(set(drawn)) == 6
+        assert set(drawn[:3]) <= {str(i) for i in range(3, 9)}
+        assert not set(drawn) & {"0", "copy"}
+        assert len(mix(dataset, "train", dataset.queries["r"], 6, rng(seed), hard)) == 6  # random where none is judged
+    with pytest.raises(InputError, match="no training query with a document judged wrong"):
+        JudgedNegatives(toy_dataset())
 
 
 def test_mined_documents_are_the_best_of_a_random_pool() -> None:

@@ -52,6 +52,18 @@ def config(tiny_folder: Callable[..., Path]) -> TrainConfig:
     )
 
 
+def test_a_trained_model_is_trained_further_with_its_own_prompt(config: TrainConfig, tmp_path: Path) -> None:
+    first = train(DATA, tmp_path / "first", config).student.reranker
+    settings = config.model_dump(exclude={"prompt"}) | {"base": str(tmp_path / "first")}
+    second = train(DATA, tmp_path / "second", TrainConfig.model_validate(settings)).student.reranker
+    assert second.prompt.hash == first.prompt.hash
+    assert second.prompt.config == SHORT
+    assert second.weights_hash != first.weights_hash
+    assert Reranker.from_pretrained(tmp_path / "second", dtype="float32").fingerprint == second.fingerprint
+    with pytest.raises(InputError, match="brings the prompt that it was trained with"):
+        train(DATA, tmp_path / "third", config.model_copy(update={"base": str(tmp_path / "first")}))
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """Every tensor file of the model, byte for byte."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.safetensors")}

@@ -14,11 +14,20 @@ from rabtriever.errors import InputError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Bm25Negatives", "draw", "mine", "mix", "parse_policy", "training_queries", "wrong_documents"]
+__all__ = [
+    "Bm25Negatives",
+    "JudgedNegatives",
+    "draw",
+    "mine",
+    "mix",
+    "parse_policy",
+    "training_queries",
+    "wrong_documents",
+]
 
 _POOL = 4
 """``mined:K`` keeps the K best-scored of this many times K random wrong documents; ``mixed:K`` draws its hard ones from
-BM25's best, of which there are this many times as many."""
+BM25's best, of which there are this many times as many; ``judged:K`` from all that are judged wrong."""
 
 ScorePairs = Callable[[Sequence[tuple[str, str]]], "np.ndarray[tuple[int], np.dtype[np.float32]]"]
 
@@ -80,14 +89,46 @@ def mine(
     return out
 
 
-def mix(dataset: Dataset, split: str, query: Query, count: int, rng: Generator, hard: Bm25Negatives) -> list[str]:
-    """Wrong documents, half of them (rounded down) drawn from BM25's best, the others at random from all.
+def mix(
+    dataset: Dataset,
+    split: str,
+    query: Query,
+    count: int,
+    rng: Generator,
+    hard: Bm25Negatives | JudgedNegatives,
+) -> list[str]:
+    """Wrong documents, half of them (rounded down) drawn from hard ones, the others at random from all.
 
-    BM25's alone would never show what has nothing to do with the query; random ones alone seldom what is nearly right.
+    Hard ones alone would never show what has nothing to do with the query, random ones alone seldom what is nearly
+    right.
     """
     near = draw(hard(split, query, _POOL * (count // 2)), count // 2, rng)
     others = [i for i in wrong_documents(dataset, split, query) if i not in set(near)]
     return near + draw(others, count - len(near), rng)
+
+
+class JudgedNegatives:
+    """The documents that the judgements themselves call wrong, by a grade of 0.
+
+    Args:
+        dataset: Whose judgements are read.
+
+    Raises:
+        InputError: If no query of ``train`` has one.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        if not any(grade <= 0 for row in dataset.judgements("train").values() for grade in row.values()):
+            raise InputError(
+                f"dataset {dataset.name!r} has no training query with a document judged wrong",
+                hint="add lines with score 0 to qrels/train.tsv, or set teacher.candidates=random:5",
+            )
+
+    def __call__(self, split: str, query: Query, count: int) -> list[str]:
+        """All of a query's, in corpus order, whatever the ``count``: none is harder than another."""
+        grades = self._dataset.judgements(split).get(query.id, {})
+        return [i for i in wrong_documents(self._dataset, split, query) if i in grades]
 
 
 class Bm25Negatives:

@@ -11,7 +11,10 @@ from rabtriever.prompt import PromptConfig
 
 __all__ = ["DistillConfig", "LoraConfig", "TeacherConfig", "TrainConfig"]
 
-_POLICIES = {"teacher": ("all", "random", "mined", "bm25", "mixed"), "distill": ("all", "random", "on-policy")}
+_POLICIES = {
+    "teacher": ("all", "random", "mined", "bm25", "mixed", "judged"),
+    "distill": ("all", "random", "on-policy"),
+}
 
 
 class _Config(BaseModel):
@@ -67,7 +70,8 @@ class TeacherConfig(_Config):
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
     candidates: str = Field(
         "random:5",
-        description="Wrong documents per query: all, random:K, mined:K, bm25:K, or mixed:K (half BM25's, half random).",
+        description="Wrong documents per query: all, random:K, mined:K, bm25:K, mixed:K (half BM25's, half random), or "
+        "judged:K (half of those judged wrong, by a score of 0, half random).",
     )
     queries_per_step: int = Field(2, ge=1, description="Queries whose pairs make one optimiser step.")
     batch_tokens: int = Field(

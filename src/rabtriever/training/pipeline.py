@@ -114,7 +114,9 @@ def _teacher(
     if is_artifact(folder):
         progress.say("teacher: trained already")
         return Reranker.from_pretrained(folder, dtype=config.dtype)
-    teacher = Reranker.from_pretrained(config.base, prompt=config.prompt, dtype=config.dtype)
+    # A trained model as the base brings its own prompt: only one that was asked for is held against it.
+    prompt = config.prompt if "prompt" in config.model_fields_set else None
+    teacher = Reranker.from_pretrained(config.base, prompt=prompt, dtype=config.dtype)
     teacher.fit(dataset, config.teacher, runs / "teacher-state", seed=config.seed, budget=budget, progress=progress)
     if processes.first:
         teacher.save_pretrained(folder)

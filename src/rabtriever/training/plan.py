@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.files import read_json, write_json
-from rabtriever.training.candidates import Bm25Negatives, draw, mine, mix, parse_policy, wrong_documents
+from rabtriever.training.candidates import (
+    Bm25Negatives,
+    JudgedNegatives,
+    draw,
+    mine,
+    mix,
+    parse_policy,
+    wrong_documents,
+)
 from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -69,8 +77,13 @@ class Plan:
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
         self._folder, self._processes = folder, processes or Processes()
-        self._bm25 = Bm25Negatives(dataset) if self.kind in ("bm25", "mixed") else None
+        self._hard = self._hard_ones()
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
+
+    def _hard_ones(self) -> Bm25Negatives | JudgedNegatives | None:
+        if self.kind == "judged":
+            return JudgedNegatives(self.dataset)
+        return Bm25Negatives(self.dataset) if self.kind in ("bm25", "mixed") else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -138,9 +151,9 @@ class Plan:
             assert self.count is not None
             mined = mine(self.dataset, "train", order, self.count, rng, self.score_pairs)
             return [(query.id, mined[query.id]) for query in order]
-        if self._bm25 is not None:
+        if self._hard is not None:
             assert self.count is not None
-            hard, count = self._bm25, self.count
+            hard, count = self._hard, self.count
             if self.kind == "bm25":
                 return [(query.id, hard("train", query, count)) for query in order]
             return [(query.id, mix(self.dataset, "train", query, count, rng, hard)) for query in order]
