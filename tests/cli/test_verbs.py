@@ -62,6 +62,9 @@ def small_dataset() -> Dataset:
     return Dataset("skills", corpus, queries, {s: {f"q{i}": judged[f"q{i}"] for i in ids} for s, ids in parts.items()})
 
 
+QUICK_STUDENT = ["--set", "distill.epochs=1", "--set", "distill.candidates=random:1"]
+
+
 def options(place: Path) -> list[Any]:
     return ["--base", place / "base", "--config", place / "settings.yaml"]
 
@@ -75,6 +78,25 @@ def test_train_tells_what_it_reached_and_repeats_nothing(cli: Cli, place: Path, 
     assert "already trained" in again.err
     text = cli("train", place / "skills", "-o", model, *options(place))
     assert text.out.splitlines()[-1] == f"next: rabtriever evaluate {model} {place / 'skills'}"
+
+
+def test_another_corpus_of_the_folder_is_read_if_asked_for(cli: Cli, place: Path, model: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(place / "skills", tmp_path / "skills"))
+    lines = (data / "corpus.jsonl").read_text()
+    (data / "corpus.more.jsonl").write_text(lines + '{"_id": "d99", "title": "", "text": "whistle a tune"}\n')
+    plain, more = (
+        cli("evaluate", model, data, "--systems", "bm25", "--runs", tmp_path / name, *arguments, "--json").json
+        for name, arguments in (("plain", []), ("more", ["--corpus", "corpus.more.jsonl"]))
+    )
+    assert plain["queries"] == more["queries"] == 6
+    ranked = {n: (tmp_path / n / "bm25.trec").read_text() for n in ("plain", "more")}
+    assert "d99" in ranked["more"] and "d99" not in ranked["plain"]
+    trained = cli("distill", model, data, "-o", tmp_path / "new", "--corpus", "corpus.more.jsonl", *QUICK_STUDENT)
+    assert trained.out.splitlines()[-1].endswith(f"evaluate {tmp_path / 'new'} {data} --corpus corpus.more.jsonl")
+    absent = cli("evaluate", model, data, "--corpus", "corpus.none.jsonl", "--json")
+    assert absent.code == 2 and "corpus.none.jsonl" in absent.error["message"]
+    bundled = cli("evaluate", model, "example", "--corpus", "corpus.more.jsonl", "--json")
+    assert bundled.code == 2 and "bundled example" in bundled.error["message"]
 
 
 def test_train_refuses_to_go_on_with_other_settings(cli: Cli, place: Path, model: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rabtriever.cli.options import DatasetName, Json, load_dataset
+from rabtriever.cli.options import Corpus, DatasetName, Json, load_dataset
 from rabtriever.cli.output import session, table
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def evaluate(
     ],
     dataset: DatasetName,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which judgements: qrels/NAME.tsv.")] = "test",
+    corpus: Corpus = None,
     systems: Annotated[
         str | None,
         typer.Option(metavar="LIST", help=f"With commas between: {_KINDS}. By default all that MODEL has, and bm25."),
@@ -83,7 +84,7 @@ def evaluate(
             raise InputError(f"{runs} is a file", hint="name a folder for the runs")
         if card:
             _check_card(model)
-        data = load_dataset(dataset)
+        data = load_dataset(dataset, corpus)
         data.judgements(split)  # refuses a split that is not there before a model is loaded
         from rabtriever.evaluation import evaluate as run
         from rabtriever.evaluation.stored import check_joinable, join_reports, load_report

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Corpus",
     "DatasetName",
     "Json",
     "ModelOfIndex",
@@ -33,6 +34,10 @@ ModelOfIndex = Annotated[
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="A folder in BEIR layout, or 'example' for the one that comes along.")
 ]
+Corpus = Annotated[
+    str | None,
+    typer.Option("--corpus", metavar="FILE", help="Another corpus in DATASET's folder, whose ids the judgements know."),
+]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")]
 Set = Annotated[
     list[str] | None,
@@ -41,11 +46,16 @@ Set = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seeds every draw; the same as --set seed=N.")]
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str, corpus: str | None = None) -> Dataset:
     """Read the dataset that the user named; ``example`` is the bundled one (``./example`` a folder of that name).
+
+    Args:
+        name: The folder, or ``example``.
+        corpus: The corpus file in the folder, if not the usual one.
 
     Raises:
         DataError: If a file is missing or malformed.
+        InputError: If another corpus is asked for of the bundled one.
 
     Example:
         >>> load_dataset("example").name
@@ -53,7 +63,13 @@ def load_dataset(name: str) -> Dataset:
     """
     from rabtriever.data import Dataset
 
-    return Dataset.example() if name == "example" else Dataset.load(name)
+    if name != "example":
+        return Dataset.load(name) if corpus is None else Dataset.load(name, corpus=corpus)
+    if corpus is not None:
+        from rabtriever.errors import InputError
+
+        raise InputError("--corpus: the bundled example has one corpus", hint="name a dataset's folder")
+    return Dataset.example()
 
 
 def read_bytes(option: str, value: str) -> int:

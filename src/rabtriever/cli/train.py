@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from rabtriever.cli.options import Config, DatasetName, Json, Seed, Set, load_dataset, read_settings, train_config
+from rabtriever.cli.options import (
+    Config,
+    Corpus,
+    DatasetName,
+    Json,
+    Seed,
+    Set,
+    load_dataset,
+    read_settings,
+    train_config,
+)
 from rabtriever.cli.output import session
 from rabtriever.progress import format_duration
 
@@ -24,6 +34,7 @@ def train(
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="A base model: smollm2-135m, a folder, or a hub id.")
     ] = None,
+    corpus: Corpus = None,
     config: Config = None,
     assignments: Set = None,
     budget: Annotated[
@@ -38,7 +49,7 @@ def train(
 
         bound = None if budget is None else Budget.parse(budget)
         settings = train_config(read_settings(config, assignments, base=base, seed=seed))
-        data = load_dataset(dataset)
+        data = load_dataset(dataset, corpus)
         from rabtriever.training.pipeline import train as run
         from rabtriever.training.processes import Processes
 
@@ -50,7 +61,7 @@ def train(
             "student": result.student_report,
         }
         lines = [_line("teacher", result.teacher_report), _line("student", result.student_report)]
-        lines.append(f"next: rabtriever evaluate {output} {dataset}")
+        lines.append(_next(output, dataset, corpus))
         if Processes.together().first:
             out.emit(payload, "\n".join(lines))
 
@@ -59,6 +70,7 @@ def distill(
     teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="A trained teacher's folder, or a base model.")],
     dataset: DatasetName,
     output: _Output,
+    corpus: Corpus = None,
     config: Config = None,
     assignments: Set = None,
     seed: Seed = None,
@@ -83,7 +95,7 @@ def distill(
             raise InputError(f"{output} holds a model already", hint="choose another output folder, or delete it")
         check_replaceable(output, keep=("teacher", "runs"))
         runs = output / "runs"
-        data = load_dataset(dataset)
+        data = load_dataset(dataset, corpus)
         from rabtriever.reranker import Reranker
         from rabtriever.training.distill import distill as run
         from rabtriever.training.lock import training_lock
@@ -94,12 +106,16 @@ def distill(
             student.save_pretrained(output)
         shutil.rmtree(runs, ignore_errors=True)
         report = student.training["distill"]
-        lines = [_line("student", report), f"next: rabtriever evaluate {output} {dataset}"]
+        lines = [_line("student", report), _next(output, dataset, corpus)]
         out.emit({"model": output, "student": report}, "\n".join(lines))
 
 
 def _kept(output: Path) -> str:
     return f"stopped; what was trained so far is kept in {output}, and the same command again goes on from there"
+
+
+def _next(output: Path, dataset: str, corpus: str | None) -> str:
+    return f"next: rabtriever evaluate {output} {dataset}" + ("" if corpus is None else f" --corpus {corpus}")
 
 
 def _line(name: str, report: Mapping[str, Any]) -> str:
