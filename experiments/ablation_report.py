@@ -10,7 +10,7 @@ from ablation_variants import GROUPS
 
 from rabtriever.evaluation import Difference, paired_difference
 
-__all__ = ["ablations", "hit", "mrr", "taps"]
+__all__ = ["ablations", "directions", "hit", "mrr", "taps"]
 
 PAPER = {
     "no multiplication": 9.6,
@@ -23,6 +23,16 @@ PAPER = {
 
 PAPER_DEPTH = ("one layer", "three layers")
 """Of one, two and three layers the paper found two best."""
+
+DIRECTIONS = {
+    "no multiplication": ("no multiplication",),
+    "no MSE": ("no MSE",),
+    "no KL": ("no KL",),
+    "forward instead of reverse": ("forward KL", "forward divergences"),
+    "one layer instead of two": ("one layer",),
+    "three layers instead of two": ("three layers",),
+}
+"""A row of the comparison with the paper, and the variants that make it."""
 
 Run = dict[str, Any]
 
@@ -39,6 +49,29 @@ def ablations(found: dict[str, Any]) -> list[str]:
         if runs:
             lines += ["", f"Reference: {described.about}.", "", *_table(runs, *COLUMNS[group])]
     return [*lines, ""]
+
+
+def directions(studies: Sequence[dict[str, Any]]) -> list[str]:
+    """The paper's ablations, and what each dataset says of them with the paper's loss and with ours."""
+    columns = [(study["dataset"], group, study) for study in studies for group in ("paper", "default")]
+    whose = {"paper": "the paper's", "default": "our"}
+    titles = [f"{dataset}, {whose[group]} loss" for dataset, group, _ in columns]
+    lines = ["## The paper's ablations", "", "Difference of test MRR from each group's reference (details below).", ""]
+    lines += [f"| | the paper, R@1 | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
+    for row, names in DIRECTIONS.items():
+        seen = f"{PAPER[names[0]]} for 67.3" if names[0] in PAPER else "worse"
+        cells = (_direction(study, group, names) for _, group, study in columns)
+        lines.append(f"| {row} | {seen} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _direction(study: dict[str, Any], group: str, names: Sequence[str]) -> str:
+    runs = [run for run in study["runs"] if run["group"] == group]
+    own = [run for run in runs if run["variant"] in names]
+    if not own:
+        return ""
+    against = paired_difference(_reciprocal(own), _reciprocal([run for run in runs if run["variant"] == "reference"]))
+    return f"{against.difference:+.3f}: {_agrees(own, against)}"
 
 
 def taps(found: dict[str, Any]) -> list[str]:

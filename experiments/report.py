@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ablation_report import ablations, taps
+from ablation_report import ablations, directions, taps
 from generation_report import generation
 
 from rabtriever.evaluation import paired_difference
@@ -235,8 +235,10 @@ def main() -> None:
         lines += section(name, options.results)
     for name in MERGED:
         lines += other_datasets(name, options.results)
-    for path in sorted(options.results.glob("ablations-*.json")):
-        lines += ablations(json.loads(path.read_text()))
+    studies = [json.loads(path.read_text()) for path in sorted(options.results.glob("ablations-*.json"))]
+    lines += directions(studies) if studies else []
+    for study in studies:
+        lines += ablations(study)
     for path in sorted(options.results.glob("taps-*.json")):
         lines += taps(json.loads(path.read_text()))
     for path in sorted(options.results.glob("generation-*.json")):
