@@ -137,6 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     base = yaml.safe_load(options.config.read_text()).get("distill", {}) if options.config else {}
     base |= {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in options.set)}
+    base.pop("query_side", None)  # predictors alone are studied here
     dataset = Dataset.example() if options.dataset == "example" else Dataset.load(options.dataset)
     study = Study(Reranker.from_pretrained(options.model), dataset, base, options.output)
     for group in options.groups.split(","):

@@ -76,7 +76,7 @@ def edited(folder: Path, **changes: Any) -> Path:
     [
         (
             {"format_version": FORMAT_VERSION + 1, "library_version": "3.1"},
-            r"format_version is 2, and .* reads up to 1.*3\.1",
+            r"format_version is 3, and .* reads up to 2.*3\.1",
         ),
         ({"format_version": "1"}, "format_version is '1'"),
         ({"kind": "ranker"}, "kind is 'ranker', expected reranker or retriever"),

@@ -191,21 +191,6 @@ def test_what_a_student_ranks_high_is_judged_wrong(place: Path) -> None:
     assert taught == {before.queries[query].text for query in mined}  # the same draw
 
 
-def test_queries_learn_alone_and_documents_stay(place: Path) -> None:
-    teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
-    torch.manual_seed(0)
-    Retriever(teacher, Predictor(teacher.backbone.hidden_size)).save_pretrained(place / "student")
-    fixed = ["student", "toy", "-o", "side", "--report", "results/side.json", "--freeze-layers", "1", "--batch", "4"]
-    rates = ["--learning-rate", "1e-2", "--predictor-rate", "3e-3"]
-    run("query_lora.py", *fixed, *rates, "--tokens", "20000", "--dev-queries", "6", cwd=place)
-    training = json.loads((place / "side" / "training.json").read_text())
-    assert training["tokens"] >= 20_000
-    assert training["loss"][-1] < 0.7 * training["loss"][0]
-    assert max(training["dev_mrr"]) > training["dev_mrr"][0] + 0.2
-    assert json.loads((place / "results" / "side.json").read_text())["systems"]["query-lora"]["R@1"] > 0.5
-    assert (place / "side" / "adapter" / "adapter_model.safetensors").exists()
-
-
 def test_answers_are_compared_with_what_was_really_said(place: Path, tiny_folder: Callable[..., Path]) -> None:
     pytest.importorskip("nltk")
     teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")

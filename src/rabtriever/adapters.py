@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from rabtriever.errors import InputError
 from rabtriever.files import write_json
 
-__all__ = ["ADAPTER", "adapter_state", "merge_adapter", "save_adapter"]
+__all__ = ["ADAPTER", "adapter_state", "merge_adapter", "read_adapter", "save_adapter"]
 
 ADAPTER = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
@@ -51,6 +51,24 @@ def save_adapter(folder: Path, state: dict[str, Any], settings: Any, base: str, 
     kept = {key: value for key, value in found.items() if key in _ALWAYS or value != plain.get(key)}
     kept["target_modules"] = sorted(kept["target_modules"])
     write_json(folder / _CONFIG, json.loads(json.dumps(kept)))
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], Any]:
+    """The tensors and the settings of an adapter that :func:`save_adapter` wrote.
+
+    Raises:
+        InputError: If a file is missing or malformed.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / ADAPTER), LoraConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
+        ) from error
 
 
 def merge_adapter(model: Any, folder: Path) -> tuple[Any, dict[str, Any], Any]:

@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest layout that is read. It has an adapter for queries; a folder without one is written in the first."""
 _KINDS = ("reranker", "retriever")
 _HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model")
 _CHUNK = 1 << 24
@@ -109,13 +110,14 @@ class ArtifactConfig(BaseModel):
         prompt: The prompt's settings, and ``prompt_hash``, which covers the constant ids they lead to.
         true_id: The token that answers "relevant", and ``false_id``, the one that answers "not relevant".
         adapter: Whether ``backbone/`` holds a LoRA adapter on the base model, or a whole model.
+        query_adapter: Whether ``query/`` holds a LoRA adapter that queries are read with.
         predictor: The predictor's settings; none for a reranker.
         training: Seed, data fingerprint, settings and results, for people and for the model card.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
     kind: Literal["reranker", "retriever"]
     library_version: str = __version__
     versions: dict[str, str] = Field(default_factory=installed_versions)
@@ -128,6 +130,7 @@ class ArtifactConfig(BaseModel):
     true_id: int = Field(ge=0)
     false_id: int = Field(ge=0)
     adapter: bool
+    query_adapter: bool = False
     predictor: dict[str, Any] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -166,7 +169,10 @@ class ArtifactConfig(BaseModel):
 
     def write(self, folder: Path | str) -> None:
         """Write ``config.json`` into ``folder``, atomically."""
-        write_json(Path(folder) / CONFIG_NAME, self.model_dump(mode="json"))
+        left_out = set() if self.query_adapter else {"query_adapter"}  # unknown to those who read the first layout
+        version = FORMAT_VERSION if self.query_adapter else 1
+        content = self.model_copy(update={"format_version": version}).model_dump(mode="json", exclude=left_out)
+        write_json(Path(folder) / CONFIG_NAME, content)
 
 
 def is_artifact(folder: Path | str) -> bool:

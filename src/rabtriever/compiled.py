@@ -64,7 +64,7 @@ class CompiledRetriever(DualEncoder):
         self.fingerprint = config.fingerprint
         self.reranker = SourceTeacher(config, place, dtype)
         self._config = config
-        self._run = open_graph(place, config.kind, dtype)
+        self._run = open_graph(place, config.kind, dtype, config.own_query_graph)
         self._start = read_start(place)
         self.encode_query(["?"])  # a runtime makes its kernels in the first pass: now, not while somebody waits
 

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     from rabtriever.numerics import DType
 
-__all__ = ["GRAPH", "MARKER", "PIPELINE", "START", "GraphConfig", "Run", "Runtime", "open_graph", "read_start"]
+__all__ = [
+    "GRAPH",
+    "MARKER",
+    "PIPELINE",
+    "START",
+    "GraphConfig",
+    "Run",
+    "Runtime",
+    "open_graph",
+    "query_graph",
+    "read_start",
+]
 
 MARKER = "rabtriever_export.json"
 """The file at the top of every exported folder, by which a former export is told from a folder of something else."""
@@ -43,6 +54,8 @@ Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float
 row ``(2 layers, heads, L', d_head)``) -> vectors ``(n, k)``."""
 
 _FORMAT: Literal[3] = 3
+_TWO_GRAPHS: Literal[4] = 4
+"""The format of a folder in which queries have a graph of their own."""
 
 
 class GraphConfig(BaseModel):
@@ -65,7 +78,7 @@ class GraphConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[3] = _FORMAT
+    format_version: Literal[3, 4] = _FORMAT
     kind: Runtime
     source: str
     relative_source: str | None
@@ -94,9 +107,10 @@ class GraphConfig(BaseModel):
                 f"{folder} is an export for {kind}, which this package does not run",
                 hint="give the model that it was made from, or export that with --to openvino",
             )
-        if isinstance(content, dict) and content.get("format_version") != _FORMAT:
+        if isinstance(content, dict) and content.get("format_version") not in (_FORMAT, _TWO_GRAPHS):
             raise InputError(
-                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {_FORMAT}",
+                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {_FORMAT} and "
+                f"{_TWO_GRAPHS}",
                 hint="export the model again: rabtriever export MODEL OUT --to openvino",
             )
         try:
@@ -105,6 +119,11 @@ class GraphConfig(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the file"
             raise DataError(f"{path}: {key} is wrong: {first['msg']}", hint="export the model again") from None
+
+    @property
+    def own_query_graph(self) -> bool:
+        """Whether queries have a graph of their own, which :func:`query_graph` names."""
+        return self.format_version == _TWO_GRAPHS
 
     def source_folder(self, folder: Path) -> str:
         """Where the model that this was made from is now; the name it was given where it is in neither place."""
@@ -128,13 +147,24 @@ def read_start(folder: Path) -> NDArray[np.float32]:
     return start
 
 
-def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32") -> Run:
-    """Load a graph.
+def query_graph(runtime: Runtime) -> str:
+    """The file of the queries' own graph, where they have one.
+
+    Example:
+        >>> query_graph("onnx")
+        'query_model.onnx'
+    """
+    return f"query_{GRAPH[runtime]}"
+
+
+def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32", own_query: bool = False) -> Run:
+    """Load a graph, or the two of a folder in which queries have their own.
 
     Args:
         folder: Where it is.
         runtime: What it is for.
         dtype: What it computes in; ``auto`` takes bfloat16 where the runtime and the processor multiply it natively.
+        own_query: Whether queries have a graph of their own.
 
     Raises:
         InputError: The runtime is not installed (code ``missing_package``), the file does not load, or it does not
@@ -143,12 +173,19 @@ def open_graph(folder: Path, runtime: Runtime, dtype: DType = "float32") -> Run:
     Example:
         >>> run = open_graph(Path("exported"), "openvino", "auto")       # doctest: +SKIP
     """
-    path = folder / GRAPH[runtime]
+    both = _open(folder / GRAPH[runtime], runtime, dtype)
+    if not own_query:
+        return both
+    runs = {"document": both, "query": _open(folder / query_graph(runtime), runtime, dtype)}
+    return lambda route, ids, mask, start: runs[route](route, ids, mask, start)
+
+
+def _open(path: Path, runtime: Runtime, dtype: DType) -> Run:
     load = _onnx if runtime == "onnx" else _openvino
     try:
         return load(path, dtype)
     except ModuleNotFoundError as error:
-        raise package_missing(str(folder), error, runtime) from None
+        raise package_missing(str(path.parent), error, runtime) from None
     except InputError:
         raise
     except Exception as error:  # each runtime has classes of its own, without a common base

@@ -14,7 +14,7 @@ from rabtriever.files import write_text
 
 __all__ = ["Pushable", "fetch", "fetch_trained", "split_revision"]
 
-_TRAINED = [CONFIG_NAME, "README.md", "predictor.safetensors", "backbone/*"]
+_TRAINED = [CONFIG_NAME, "README.md", "predictor.safetensors", "backbone/*", "query/*"]
 _PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"]
 
 

@@ -143,7 +143,9 @@ def _origin(config: ArtifactConfig) -> str:
     rows = {
         "Base model": f"{_base(config)} ({config.base.architecture}, width {config.base.hidden_size})",
         "Base model's fingerprint": f"`{config.base.fingerprint}`",
-        "Weights": weights + (" and a predictor" if config.predictor is not None else ""),
+        "Weights": weights
+        + (" and a predictor" if config.predictor is not None else "")
+        + (", and a LoRA adapter that queries are read with" if config.query_adapter else ""),
         "Made with": ", ".join(
             f"{package} {version}"
             for package, version in {"rabtriever": config.library_version, **config.versions}.items()
@@ -162,6 +164,12 @@ def _stages(training: Mapping[str, Any]) -> Iterator[str]:
         facts = {name.replace("_", " "): value for name, value in stage.items() if isinstance(value, str | int | float)}
         if facts:
             yield _table(("", ""), facts.items())
+        side = stage.get("query_side")
+        if isinstance(side, Mapping):
+            yield "And the adapter that queries are read with, trained on their labels:"
+            yield _table(
+                ("", ""), [(name.replace("_", " "), value) for name, value in side.items() if name != "history"]
+            )
         if settings := stage.get("config"):
             yield f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"
 

@@ -1,7 +1,8 @@
 """Models on disk: a folder with ``config.json``, ``backbone/``, for a student ``predictor.safetensors``, and a card.
 
 ``backbone/`` holds a whole language model in Hugging Face layout, or a PEFT adapter on a base model that the
-configuration identifies. What does not belong together is refused when it is loaded.
+configuration identifies; ``query/``, where it is, an adapter on that model which queries are read with. What does not
+belong together is refused when it is loaded.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rabtriever.model_card import model_card, with_results
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import Prompt, PromptConfig
+from rabtriever.query_side import QuerySide
 from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
 from rabtriever.shipped import shipped_folder
@@ -34,6 +36,8 @@ __all__ = ["load_reranker", "load_retriever", "note_results", "save_reranker", "
 
 _PREDICTOR = "predictor.safetensors"
 _BACKBONE = "backbone"
+_QUERY = "query"
+_PARTS = (_BACKBONE, _PREDICTOR, _QUERY)
 _STUDENTS = ("distill", "results")
 """Keys of ``training`` that say what a student, not its teacher, went through and reached."""
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -77,7 +81,11 @@ def load_retriever(path: str | Path, *, dtype: DType = "auto", device: str = "au
     predictor_config = _settings(PredictorConfig, config.predictor, folder, "predictor")
     predictor = Predictor.load(folder / _PREDICTOR, config.base.hidden_size, predictor_config)
     _check_part(folder, config, _PREDICTOR)
-    retriever = Retriever(reranker, predictor)
+    side = None
+    if config.query_adapter:
+        side = QuerySide.load(reranker.backbone, folder / _QUERY)
+        _check_part(folder, config, _QUERY)
+    retriever = Retriever(reranker, predictor, side)
     retriever.training = {"distill": {}, **{key: config.training[key] for key in _STUDENTS if key in config.training}}
     # By its path an index finds it again: also without the hub, and a shipped one wherever the package is installed.
     retriever.path = str(path if shipped_folder(path) or folder == Path(path) else folder)
@@ -97,11 +105,15 @@ def save_retriever(retriever: Retriever, path: Path) -> None:
         config = _config(retriever.reranker, kind="retriever").model_copy(
             update={
                 "predictor": retriever.predictor.config.model_dump(),
+                "query_adapter": retriever.query_side is not None,
                 "training": {**_others(retriever.reranker.training), **retriever.training},
             }
         )
         with writing(folder / _PREDICTOR):
             retriever.predictor.save(folder / _PREDICTOR)
+            if (side := retriever.query_side) is not None:
+                (folder / _QUERY).mkdir()
+                save_adapter(folder / _QUERY, side.state, side.settings, f"../{_BACKBONE}", None)
         _write(retriever.reranker, config, folder, path.name)
 
 
@@ -163,18 +175,18 @@ def _write(reranker: Reranker, config: ArtifactConfig, folder: Path, name: str) 
             base = (known.hub_id, None) if known else split_revision(config.base.name)
             save_adapter(backbone, reranker.adapter, reranker.adapter_config, *base)
     config = config.model_copy(
-        update={"parts": {name: _part(folder, name) for name in (_BACKBONE, _PREDICTOR) if (folder / name).exists()}}
+        update={"parts": {part: _part(folder, part) for part in _PARTS if (folder / part).exists()}}
     )
     config.write(folder)
     write_text(folder / "README.md", model_card(config, name))
 
 
 def _part(folder: Path, name: str) -> str:
-    """What identifies the weights in ``backbone/``, or the predictor."""
+    """What identifies the weights in ``backbone/`` or ``query/``, or the predictor."""
     if name == _PREDICTOR:
         return fingerprint_file(folder / _PREDICTOR)
-    adapter = folder / _BACKBONE / ADAPTER
-    return fingerprint_file(adapter) if adapter.is_file() else fingerprint_folder(folder / _BACKBONE)
+    adapter = folder / name / ADAPTER
+    return fingerprint_file(adapter) if adapter.is_file() else fingerprint_folder(folder / name)
 
 
 def _check_part(folder: Path, config: ArtifactConfig, name: str) -> None:

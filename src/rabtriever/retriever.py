@@ -21,6 +21,10 @@ from rabtriever.reranker import Reranker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
+
+    from rabtriever.backbone import Backbone
+    from rabtriever.query_side import QuerySide
 
 __all__ = ["Retriever"]
 
@@ -37,6 +41,7 @@ class Retriever(DualEncoder, Pushable):
     Args:
         reranker: The teacher; student and teacher share its language model.
         predictor: What was distilled.
+        query_side: The language model with an adapter that queries are read with, if they have one of their own.
 
     Attributes:
         reranker: The teacher on the same language model, to rerank what was found.
@@ -50,9 +55,10 @@ class Retriever(DualEncoder, Pushable):
         (1, 1)
     """
 
-    def __init__(self, reranker: Reranker, predictor: Predictor) -> None:
+    def __init__(self, reranker: Reranker, predictor: Predictor, query_side: QuerySide | None = None) -> None:
         self.reranker = reranker
         self.predictor = predictor.eval()
+        self.query_side = query_side
         self.training: dict[str, Any] = {}
         self.path: str | None = None
 
@@ -100,12 +106,25 @@ class Retriever(DualEncoder, Pushable):
         digest = hashlib.sha256(f"{self.reranker.fingerprint} {self.predictor.config.model_dump_json()}".encode())
         for name, tensor in sorted(self.predictor.state_dict().items()):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        if self.query_side is not None:
+            digest.update(self.query_side.hash.encode())
         return digest.hexdigest()
+
+    @property
+    def query_backbone(self) -> Backbone:
+        """What queries are read by: the teacher's language model, or that with an adapter for queries."""
+        return self.reranker.backbone if self.query_side is None else self.query_side.backbone
+
+    def query_states(self, queries: Sequence[str]) -> Tensor:
+        """``e_Q``, the query part read alone (Eq. 10), ``(m, d)`` float32."""
+        if self.query_side is None:
+            return self.reranker.query_states(queries)
+        return self.query_side.backbone.last_states([self.reranker.prompt.query_ids(text) for text in queries])
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dimension), dtype=np.float32)
-        states = self.reranker.query_states if route == "query" else self.reranker.document_states
+        states = self.query_states if route == "query" else self.reranker.document_states
         # Long texts first, over all of them: what is encoded together has nearly one length.
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         for start in range(0, len(order), _CHUNK):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli.runner import Cli
+from rabtriever import Retriever
 from rabtriever.cli import main
 from rabtriever.data import Dataset, Document, Query
 from rabtriever.evaluation import TeacherSystem
@@ -63,6 +64,7 @@ def small_dataset() -> Dataset:
 
 
 QUICK_STUDENT = ["--set", "distill.epochs=1", "--set", "distill.candidates=random:1"]
+QUICK_STUDENT += ["--set", "distill.query_side={freeze_layers: 1, epochs: 0.5}"]
 
 
 def options(place: Path) -> list[Any]:
@@ -92,6 +94,10 @@ def test_another_corpus_of_the_folder_is_read_if_asked_for(cli: Cli, place: Path
     ranked = {n: (tmp_path / n / "bm25.trec").read_text() for n in ("plain", "more")}
     assert "d99" in ranked["more"] and "d99" not in ranked["plain"]
     trained = cli("distill", model, data, "-o", tmp_path / "new", "--corpus", "corpus.more.jsonl", *QUICK_STUDENT)
+    lines = trained.out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == ["student", "queries"]
+    assert "steps" in lines[1] and "dev MRR" in lines[1]
+    assert Retriever.from_pretrained(tmp_path / "new").query_side is not None
     assert trained.out.splitlines()[-1].endswith(f"evaluate {tmp_path / 'new'} {data} --corpus corpus.more.jsonl")
     absent = cli("evaluate", model, data, "--corpus", "corpus.none.jsonl", "--json")
     assert absent.code == 2 and "corpus.none.jsonl" in absent.error["message"]

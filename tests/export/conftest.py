@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from query_sides import random_adapter
 from rabtriever import Reranker, Retriever
 from rabtriever.export import export_sentence_transformers
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import PromptConfig
+from rabtriever.query_side import QuerySide
 from toy_data import NEEDS, TOOLS
 
 PROMPT = PromptConfig(
@@ -27,7 +29,11 @@ def student_folder(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.Te
 
     @cache
     def folder(
-        family: str = "llama", config: PredictorConfig | None = None, prompt: PromptConfig = PROMPT, **options: Any
+        family: str = "llama",
+        config: PredictorConfig | None = None,
+        prompt: PromptConfig = PROMPT,
+        query_side: bool = False,
+        **options: Any,
     ) -> Path:
         teacher = Reranker.from_pretrained(tiny_folder(family, **options), prompt=prompt, dtype="float32")
         torch.manual_seed(0)
@@ -35,7 +41,8 @@ def student_folder(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.Te
         texts = [f"{need}, {tool}" for need in NEEDS for tool in TOOLS]
         predictor.fit_standardization(teacher.query_states(texts), teacher.document_states(texts))
         path = tmp_path_factory.mktemp("student") / family
-        Retriever(teacher, predictor).save_pretrained(path)
+        side = QuerySide(teacher.backbone, *random_adapter(teacher.backbone)) if query_side else None
+        Retriever(teacher, predictor, side).save_pretrained(path)
         return path
 
     return folder

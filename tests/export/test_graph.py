@@ -17,7 +17,7 @@ from rabtriever import CompiledRetriever, Retriever
 from rabtriever.cli import main
 from rabtriever.errors import InputError, RabtrieverError
 from rabtriever.export import export_graph, graph, report
-from rabtriever.graph_folder import MARKER, Run, Runtime
+from rabtriever.graph_folder import MARKER, Run, Runtime, query_graph
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
@@ -46,19 +46,26 @@ def run_alone(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("family", "runtime", "variant"),
-    [("llama", "onnx", "low-rank"), ("gpt2", "openvino", "three-layers")],
+    ("family", "runtime", "variant", "query_side"),
+    [
+        ("llama", "onnx", "low-rank", False),
+        ("gpt2", "openvino", "three-layers", False),
+        ("llama", "onnx", "three-layers", True),
+        ("llama", "openvino", "low-rank", True),
+    ],
 )
 def test_a_graph_gives_the_same_vectors(
     family: str,
     runtime: Runtime,
     variant: str,
+    query_side: bool,
     student_folder: Students,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    folder = student_folder(family, VARIANTS[variant])
+    folder = student_folder(family, VARIANTS[variant], query_side=query_side)
     assert main(["export", str(folder), str(tmp_path / "out"), "--to", runtime, "--json"]) == 0
+    assert (tmp_path / "out" / query_graph(runtime)).exists() == query_side
     captured = capfd.readouterr()  # exporters write to stdout and stderr, from Python and from C++
     assert "torch.onnx" not in captured.err
     found = json.loads(captured.out)
@@ -83,7 +90,7 @@ def test_a_graph_that_disagrees_is_not_kept(
     student = Retriever.from_pretrained(student_folder("llama"), dtype="float32")
     width = student.dimension
 
-    def wrong(folder: Path, runtime: Runtime) -> Run:
+    def wrong(folder: Path, runtime: Runtime, own_query: bool) -> Run:
         return lambda route, ids, mask, start: np.full((len(ids), width), 0.5, np.float32)
 
     monkeypatch.setattr(graph, "_trace", lambda *_: None)

@@ -51,6 +51,19 @@ def assert_equal(model: SentenceTransformer, student: Retriever, texts: list[str
     assert_same(np.stack([model.encode_query(text) for text in texts[:4]]), queries[:4])
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_queries_with_an_adapter_have_weights_of_their_own(
+    family: str, student_folder: Students, exported: Students
+) -> None:
+    folder = exported(family, query_side=True)
+    assert_equal(load(folder), Retriever.from_pretrained(student_folder(family, query_side=True), dtype="float32"))
+    one, other = (folder / f"{side}_0_Transformer" / "model.safetensors" for side in ("query", "document"))
+    assert one.read_bytes() != other.read_bytes()
+    readme = (folder / "README.md").read_text()
+    assert "Each tower has weights of its own" in readme
+    assert "query.model = document.model" not in readme  # it would read queries without the adapter
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_gives_the_same_vectors(family: str, student_folder: Students, exported: Students) -> None:
     found = json.loads((exported(family) / MARKER).read_text())

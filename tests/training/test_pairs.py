@@ -47,11 +47,11 @@ def test_labels_are_the_datasets(outputs: TeacherOutputs) -> None:
     pairs = PairSet(DATA, QUERIES, outputs, "random:1", 0)
     ids = list(DATA.corpus)
     queries = torch.tensor([3, 0, 5])
-    columns, right = pairs.labels(queries, 100, 0)
+    columns, right = pairs.labels.draw(queries, 100, 0)
     assert columns.tolist() == list(range(len(ids)))
     for row, query in zip(right, queries.tolist(), strict=True):
         assert {ids[i] for i in torch.nonzero(row).flatten().tolist()} == DATA.relevant("train", QUERIES[query].id)
-    some, few = pairs.labels(queries, 2, 0)
+    some, few = pairs.labels.draw(queries, 2, 0)
     assert 2 <= len(some) < len(ids)
     assert torch.equal(few.sum(1), right.sum(1))  # what is right is always among them
     assert torch.equal(right[:, some], few)

@@ -60,7 +60,7 @@ def train(
             "teacher": result.teacher_report,
             "student": result.student_report,
         }
-        lines = [_line("teacher", result.teacher_report), _line("student", result.student_report)]
+        lines = [_line("teacher", result.teacher_report), *_student_lines(result.student_report)]
         lines.append(_next(output, dataset, corpus))
         if Processes.together().first:
             out.emit(payload, "\n".join(lines))
@@ -106,7 +106,7 @@ def distill(
             student.save_pretrained(output)
         shutil.rmtree(runs, ignore_errors=True)
         report = student.training["distill"]
-        lines = [_line("student", report), _next(output, dataset, corpus)]
+        lines = [*_student_lines(report), _next(output, dataset, corpus)]
         out.emit({"model": output, "student": report}, "\n".join(lines))
 
 
@@ -116,6 +116,12 @@ def _kept(output: Path) -> str:
 
 def _next(output: Path, dataset: str, corpus: str | None) -> str:
     return f"next: rabtriever evaluate {output} {dataset}" + ("" if corpus is None else f" --corpus {corpus}")
+
+
+def _student_lines(report: Mapping[str, Any]) -> list[str]:
+    """The predictor's line, and that of the queries' adapter where one was trained."""
+    side = report.get("query_side")
+    return [_line("student", report), *([_line("queries", side)] if side else [])]
 
 
 def _line(name: str, report: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """The student as one graph, for ONNX Runtime or OpenVINO: ids go in, a query and a document vector come out.
 
 Both towers share the backbone, and what follows it costs next to nothing, so one graph gives both vectors and the
-weights are stored once. Who runs it takes the vector of the part of the prompt that the ids were written for. Texts
-become ids by the ``tokenizers`` library alone: each tower's file carries its part of the prompt.
+weights are stored once; where queries are read with an adapter of their own, they have a second graph. Who runs it
+takes the vector of the part of the prompt that the ids were written for. Texts become ids by the ``tokenizers`` library
+alone: each tower's file carries its part of the prompt.
 
 The graph is traced by transformers' own exporters (optimum's want older versions of transformers).
 """
@@ -32,11 +33,12 @@ from rabtriever.export.report import PROBES, ExportReport, difference, folder_by
 from rabtriever.export.tokenizer import text_pipeline
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
-from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, START, GraphConfig, Run, Runtime, open_graph
+from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, START, GraphConfig, Run, Runtime, open_graph, query_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rabtriever.backbone import Backbone
     from rabtriever.export.report import Probe
     from rabtriever.export.tokenizer import TowerTokenizer
     from rabtriever.retriever import Retriever
@@ -89,8 +91,11 @@ def export_graph(model: str | Path, output: str | Path, runtime: Runtime) -> Exp
             tower.with_truncation().save(folder / route)
         start = _start(student, towers.prompt.parts.document_head)
         save_file({"states": start}, folder / START)
-        _trace(student, folder / GRAPH[runtime], runtime, start)
-        run = open_graph(folder, runtime)
+        own_query = student.query_side is not None
+        _trace(student, student.reranker.backbone, folder / GRAPH[runtime], runtime, start)
+        if own_query:
+            _trace(student, student.query_backbone, folder / query_graph(runtime), runtime, start)
+        run = open_graph(folder, runtime, own_query=own_query)
         differences = _compare(folder, towers, read_probes(student, towers), run, start.numpy())
         times = {
             "rabtriever": _milliseconds(lambda: student.encode_query([_TIMED])),
@@ -115,6 +120,7 @@ def _describe(
     differences: dict[str, float],
 ) -> GraphConfig:
     return GraphConfig(
+        format_version=3 if student.query_side is None else 4,
         kind=runtime,
         source=str(model),
         relative_source=os.path.relpath(model, output) if Path(model).is_dir() else None,
@@ -147,11 +153,11 @@ def _dense(layers: list[tuple[Tensor, Tensor]]) -> nn.Sequential:
     return nn.Sequential(*parts[:-1])
 
 
-def _whole(student: Retriever) -> Any:
+def _whole(student: Retriever, backbone: Backbone) -> Any:
     """Backbone, the state of each text's last token, and both towers' layers, as the exporters want it."""
     from transformers import DynamicCache, PreTrainedModel
 
-    predictor, blocks = student.predictor, student.reranker.backbone.blocks
+    predictor, blocks = student.predictor, backbone.blocks
 
     class Student(PreTrainedModel):  # type: ignore[no-untyped-call]  # transformers types not all of itself
         """As far as its attention goes, it is what its backbone is."""
@@ -189,7 +195,7 @@ def _start(student: Retriever, ids: list[int]) -> Tensor:
     return states[:, :, :, : len(ids)].flatten(0, 1).float().contiguous()
 
 
-def _trace(student: Retriever, path: Path, runtime: Runtime, start: Tensor) -> None:
+def _trace(student: Retriever, backbone: Backbone, path: Path, runtime: Runtime, start: Tensor) -> None:
     from torch.export import Dim
 
     ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 0, 0]])
@@ -212,7 +218,7 @@ def _trace(student: Retriever, path: Path, runtime: Runtime, start: Tensor) -> N
 
         exporter, config = OpenVINOExporter(), OpenVINOConfig(**options)  # type: ignore[no-untyped-call]
     with _silence(), torch.no_grad():
-        exported = exporter.export(_whole(student), inputs, config=config)
+        exported = exporter.export(_whole(student, backbone), inputs, config=config)
         exporter.save_program(exported.program, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
@@ -12,7 +12,7 @@ from rabtriever.files import human_bytes
 if TYPE_CHECKING:
     from rabtriever.graph_folder import GraphConfig
 
-__all__ = ["graph_readme", "student_readme", "teacher_readme"]
+__all__ = ["Storage", "graph_readme", "student_readme", "teacher_readme"]
 
 _STUDENT = """# {name}
 
@@ -37,11 +37,15 @@ part of the score. `encode` without a task is refused, since queries and documen
 {bias} The sigmoid of the log-odds is the probability of relevance.
 """
 
-_STORAGE = {
-    True: "The weights of the backbone stand in the folder once: both towers' files are hard links to them. A copy of "
-    "the folder may hold them twice (`cp -a` and `rsync -H` do not).",
-    False: "The weights of the backbone stand in the folder twice, once for each tower: this file system has no hard "
-    "links.",
+Storage = Literal["linked", "copied", "own"]
+"""How both towers' weights stand in the folder: once, twice, or each its own."""
+
+_STORAGE: dict[Storage, str] = {
+    "linked": "The weights of the backbone stand in the folder once: both towers' files are hard links to them. A copy "
+    "of the folder may hold them twice (`cp -a` and `rsync -H` do not).",
+    "copied": "The weights of the backbone stand in the folder twice, once for each tower: this file system has no "
+    "hard links.",
+    "own": "Each tower has weights of its own: queries are read with an adapter, merged into the query tower's.",
 }
 
 _MEMORY = """In memory they are loaded twice. To share them:
@@ -99,7 +103,7 @@ scores = queries @ documents.T{bias_code}
 ```
 
 Vectors have {dimension} dimensions, {size} each. Search by inner product and *without normalising*: the lengths are
-part of the score. The graph always gives both vectors; take the one of the side that the text was tokenised for.
+part of the score. {graphs}
 
 ## Scores
 
@@ -111,16 +115,30 @@ _RUNTIMES = {
         "runtime": "[ONNX Runtime](https://onnxruntime.ai)",
         "load": "import onnxruntime",
         "open": 'session = onnxruntime.InferenceSession("{name}/model.onnx")',
+        "open_two": "graphs = {{\n"
+        '    "query": onnxruntime.InferenceSession("{name}/query_model.onnx"),\n'
+        '    "document": onnxruntime.InferenceSession("{name}/model.onnx"),\n}}',
         "run": 'session.run([side], {"input_ids": ids, "attention_mask": mask, "start": start})[0]',
+        "run_two": 'graphs[side].run([side], {"input_ids": ids, "attention_mask": mask, "start": start})[0]',
     },
     "openvino": {
         "runtime": "[OpenVINO](https://docs.openvino.ai)",
         "load": "import openvino",
         "open": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
         'model = openvino.compile_model("{name}/openvino_model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+        "open_two": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
+        'exact = {{"INFERENCE_PRECISION_HINT": "f32"}}\n'
+        "graphs = {{\n"
+        '    "query": openvino.compile_model("{name}/query_openvino_model.xml", "CPU", exact),\n'
+        '    "document": openvino.compile_model("{name}/openvino_model.xml", "CPU", exact),\n}}',
         "run": 'np.array(model({"input_ids": ids, "attention_mask": mask, "start": start})[side])',
+        "run_two": 'np.array(graphs[side]({"input_ids": ids, "attention_mask": mask, "start": start})[side])',
     },
 }
+
+
+_ONE_GRAPH = "The graph always gives both vectors; take the one of the side that the text was tokenised for."
+_TWO_GRAPHS = "Queries have a graph of their own: they are read with an adapter, which is merged into its weights."
 
 
 def graph_readme(name: str, config: GraphConfig, notes: Sequence[str], start: Sequence[int]) -> str:
@@ -143,8 +161,9 @@ def graph_readme(name: str, config: GraphConfig, notes: Sequence[str], start: Se
         name=name,
         runtime=words["runtime"],
         load=words["load"],
-        open=words["open"].format(name=name),
-        run=words["run"],
+        open=words["open_two" if config.own_query_graph else "open"].format(name=name),
+        run=words["run_two" if config.own_query_graph else "run"],
+        graphs=_TWO_GRAPHS if config.own_query_graph else _ONE_GRAPH,
         prompts=ascii(dict(config.prompts)),
         start=(*start[:2], 0, *start[3:]),
         dimension=config.dimension,
@@ -156,7 +175,7 @@ def graph_readme(name: str, config: GraphConfig, notes: Sequence[str], start: Se
 
 
 def student_readme(
-    name: str, dimension: int, bias: float, differences: Mapping[str, float], notes: Sequence[str], *, linked: bool
+    name: str, dimension: int, bias: float, differences: Mapping[str, float], notes: Sequence[str], *, storage: Storage
 ) -> str:
     """The README of an exported student.
 
@@ -166,10 +185,10 @@ def student_readme(
         bias: What turns similarities into log-odds.
         differences: What the export measured about itself.
         notes: What differs from the model.
-        linked: Whether both towers share the weights' files.
+        storage: How both towers' weights stand in the folder.
 
     Example:
-        >>> print(student_readme("m", 8, 0.0, {"queries": 1e-6}, [], linked=True)[:8])
+        >>> print(student_readme("m", 8, 0.0, {"queries": 1e-6}, [], storage="linked")[:8])
         ---
         libr
     """
@@ -181,10 +200,9 @@ def student_readme(
     )
     code = f" + {bias!r}  # log-odds" if bias else "  # log-odds"
     body = _STUDENT.format(name=name, dimension=dimension, size=human_bytes(4 * dimension), bias=said, bias_code=code)
-    storage = f"## Storage\n\n{_STORAGE[linked]} {_MEMORY}\n"
-    return "\n".join(
-        [_front("sentence-similarity", "feature-extraction"), body, _fidelity(differences, notes), storage]
-    )
+    memory = "" if storage == "own" else f" {_MEMORY}"
+    stored = f"## Storage\n\n{_STORAGE[storage]}{memory}\n"
+    return "\n".join([_front("sentence-similarity", "feature-extraction"), body, _fidelity(differences, notes), stored])
 
 
 def teacher_readme(name: str, differences: Mapping[str, float], notes: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ queries pass the predictor's layers, into which all that is linear has been fold
     document: Transformer -> Pooling (-> Dense)                       e_D, or g(e_D) with a rank
 
 Two tokenizers need two ``Transformer`` modules, since the library binds a tokenizer to a model; their weights are one
-file with two names.
+file with two names. A student whose queries are read with an adapter of their own has two files of weights.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rabtriever.export.modules import Layer
+    from rabtriever.export.readme import Storage
     from rabtriever.export.towers import Towers
     from rabtriever.retriever import Retriever
 
@@ -69,14 +70,14 @@ def export_sentence_transformers(model: str | Path, output: str | Path) -> Expor
 
     student = Retriever.from_pretrained(model, dtype="float32", device="cpu")
     with atomic_folder(output, marker=MARKER) as folder:
-        towers, linked = _write(student, folder)
+        towers, storage = _write(student, folder)
         notes = towers.notes()
         bias, fingerprint, dimension = student.bias, student.fingerprint, student.dimension
         expected = read_probes(student, towers)
         del student  # three copies of a large backbone need not stand in memory at once
         differences = _compare(folder, expected)
         write_text(
-            folder / "README.md", student_readme(output.name, dimension, bias, differences, notes, linked=linked)
+            folder / "README.md", student_readme(output.name, dimension, bias, differences, notes, storage=storage)
         )
         write_json(
             folder / MARKER,
@@ -92,7 +93,7 @@ def export_sentence_transformers(model: str | Path, output: str | Path) -> Expor
     return ExportReport(output, "sentence-transformers", differences, size, notes)
 
 
-def _write(student: Retriever, folder: Path) -> tuple[Towers, bool]:
+def _write(student: Retriever, folder: Path) -> tuple[Towers, Storage]:
     from rabtriever.export.modules import (
         document_layers,
         link_weights,
@@ -106,7 +107,12 @@ def _write(student: Retriever, folder: Path) -> tuple[Towers, bool]:
     reranker = student.reranker
     towers = Towers.of(reranker.prompt)
     write_backbone(folder / "document_0_Transformer", reranker.backbone)
-    linked = link_weights(folder / "document_0_Transformer", folder / "query_0_Transformer")
+    storage: Storage = "own"
+    if student.query_side is not None:
+        write_backbone(folder / "query_0_Transformer", student.query_backbone)
+    else:
+        linked = link_weights(folder / "document_0_Transformer", folder / "query_0_Transformer")
+        storage = "linked" if linked else "copied"
     write_tokenizer(folder / "document_0_Transformer", towers.document)
     write_tokenizer(folder / "query_0_Transformer", towers.query)
     write_pooling(folder / "1_Pooling", reranker.backbone.hidden_size)
@@ -124,7 +130,7 @@ def _write(student: Retriever, folder: Path) -> tuple[Towers, bool]:
             types[name] = "Dense"
             structure[route].append(name)
     _write_frame(folder, types, structure, towers)
-    return towers, linked
+    return towers, storage
 
 
 def _write_layers(folder: Path, route: str, layers: Sequence[Layer]) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from rabtriever.predictor import PredictorConfig
 from rabtriever.prompt import PromptConfig
 
-__all__ = ["DistillConfig", "LoraConfig", "TeacherConfig", "TrainConfig"]
+__all__ = ["DistillConfig", "LoraConfig", "QuerySideConfig", "TeacherConfig", "TrainConfig"]
 
 _POLICIES = {
     "teacher": ("all", "random", "mined", "bm25", "mixed", "judged"),
@@ -100,6 +100,26 @@ class TeacherConfig(_Config):
         return _check_policy(value, _POLICIES["teacher"])
 
 
+class QuerySideConfig(_Config):
+    """After stage III: an adapter that queries alone are read with, trained on labels.
+
+    Example:
+        >>> QuerySideConfig(epochs=2).lora.rank
+        16
+    """
+
+    lora: LoraConfig = Field(LoraConfig(), description="The adapters.")
+    freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers have none.")
+    learning_rate: float = Field(3e-4, gt=0.0, description="Peak learning rate of the adapters.")
+    predictor_rate: float = Field(1e-4, gt=0.0, description="Peak learning rate of the predictor, which learns along.")
+    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
+    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
+    epochs: float = Field(1.0, gt=0.0, description="Passes over the training queries.")
+    max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
+    batch_queries: int = Field(16, ge=1, description="Queries per step.")
+    evaluations: int = Field(4, ge=1, description="How often dev MRR is measured on the way; the best state is kept.")
+
+
 class DistillConfig(_Config):
     """Stage III: train the predictor on what the teacher says of pairs.
 
@@ -155,6 +175,11 @@ class DistillConfig(_Config):
     refresh_epochs: int = Field(10, ge=1, description="on-policy: epochs between two draws of candidates.")
     patience: int = Field(10, ge=1, description="Epochs without a better dev MRR before training stops.")
     dev_queries: int = Field(100, ge=1, description="Dev queries, drawn by seed.")
+    query_side: QuerySideConfig | None = Field(
+        None,
+        description="Train an adapter that queries alone are read with, from the student on; null leaves it out. "
+        "Documents' vectors and the teacher stay as they are.",
+    )
 
     @field_validator("candidates")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rabtriever.data.dataset import sample
 from rabtriever.errors import InputError
@@ -70,6 +70,13 @@ def distill(
             "mse_weight, kl_weight, ranking_weight and label_weight are all 0: nothing to learn from",
             hint="set one of them above 0",
         )
+    layers = len(teacher.backbone.layers)
+    if config.query_side is not None and config.query_side.freeze_layers >= layers:  # found out before the hours
+        raise InputError(
+            f"distill.query_side.freeze_layers={config.query_side.freeze_layers} leaves nothing to train in {layers} "
+            "layers",
+            hint=f"freeze at most {layers - 1}",
+        )
     begin = time.perf_counter()
     if output is not None:
         settings = {
@@ -90,7 +97,9 @@ def distill(
         loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
         report = loop.run()
         predictor: Predictor = loop.best_predictor()
-    student = Retriever(teacher, predictor)
+        student = Retriever(teacher, predictor)
+        if config.query_side is not None:
+            report["query_side"] = _query_side(student, dataset, dev, config, seed, Path(output or scratch), progress)
     student.training["distill"] = {
         **report,
         "teacher_pairs_computed": outputs.computed,
@@ -101,6 +110,23 @@ def distill(
         "data": dataset.fingerprint,
     }
     return student
+
+
+def _query_side(
+    student: Retriever,
+    dataset: Dataset,
+    dev: DevSet | None,
+    config: DistillConfig,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    from rabtriever.training.query_loop import QueryLoop
+
+    assert config.query_side is not None
+    queries = [] if dev is None else training_queries(dataset, "dev", config.dev_queries, seed)
+    loop = QueryLoop(student, dataset, dev, queries, config.query_side, seed, folder / "query-side", progress)
+    return loop.run()
 
 
 def draw_labelled(dataset: Dataset, taken: list[Query], config: DistillConfig, seed: int) -> list[Query]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.training.candidates import draw, parse_policy, training_queries, wrong_documents
+from rabtriever.training.labels import Labels
 from rabtriever.training.positions import Positions, QueryPositions
 from rabtriever.training.ragged import Ragged
 
@@ -60,6 +61,7 @@ class PairSet:
         e_q: Query states, ``(m, d)``.
         e_d: States of the whole corpus, ``(n, d)``.
         right: For each query, the positions of the documents labelled relevant; none for a query without labels.
+        labels: The same, to be drawn from.
         positions: What there is at every position of the query part, where it was asked for.
     """
 
@@ -91,7 +93,7 @@ class PairSet:
         self._judged = len(queries)
         self.right += [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in labelled]
         self.chosen += [[] for _ in labelled]
-        self._right = Ragged(self.right)
+        self.labels = Labels(self.right, len(self.e_d))
         judged = self.query_texts[: self._judged]
         self.positions = QueryPositions(outputs, judged, len(labelled)) if every_position else None
         self._judge()
@@ -128,27 +130,6 @@ class PairSet:
         places, owner = self._candidates.take(queries)
         positions = self.positions.of(queries, places, owner) if self.positions and len(places) else None
         return Batch(queries, owner, self._candidates.values[places], self._rows[places], positions)
-
-    def labels(self, queries: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The corpus, or so many of its documents with all that are right for the given queries, and which are right.
-
-        Args:
-            queries: Positions of the queries, ``(b,)``.
-            most: Draw that many documents from a larger corpus.
-            seed: Of the draw.
-
-        Returns:
-            Positions of documents ``(c,)``, and for each query which of them are right, ``(b, c)`` bool.
-        """
-        places, owner = self._right.take(queries)
-        documents, count = self._right.values[places], len(self.e_d)
-        columns = torch.arange(count)
-        if count > most:
-            drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most]
-            columns = torch.unique(torch.cat([drawn, documents]))
-        right = torch.zeros(len(queries), count, dtype=torch.bool)
-        right[owner, documents] = True
-        return columns, right[:, columns]
 
     def target_deviation(self) -> Tensor:
         """The standard deviation per dimension of (a sample of) the states that are learnt from, ``(d,)``."""

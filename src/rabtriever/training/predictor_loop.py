@@ -14,6 +14,7 @@ from rabtriever.errors import InputError
 from rabtriever.losses import distillation_loss, effective_rank, label_cross_entropy, log_odds, ranking_divergence
 from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
+from rabtriever.training.labels import MOST_DOCUMENTS
 
 if TYPE_CHECKING:
     from rabtriever.progress import Progress
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from rabtriever.training.pairs import Batch, DevSet, PairSet
 
 __all__ = ["PredictorLoop"]
-
-_MOST_DOCUMENTS = 8192
-"""Of a larger corpus so many documents, drawn anew each epoch, stand against a query's labelled ones."""
 
 _COLLAPSED = 1.5
 """An effective rank below this: all queries are folded onto one line."""
@@ -184,7 +182,7 @@ class PredictorLoop:
         """What the labels say of the whole corpus: one matrix product, since all that is stored folds."""
         if not self.config.label_weight:
             return torch.zeros(())
-        columns, right = self.pairs.labels(queries, _MOST_DOCUMENTS, self.seed * 1_000_003 + epoch)
+        columns, right = self.pairs.labels.draw(queries, MOST_DOCUMENTS, self.seed * 1_000_003 + epoch)
         folded = self.predictor.fold_predicted(predicted, self.teacher.rows.direction)
         return label_cross_entropy(folded @ self.predictor.document(self.pairs.e_d[columns]).T, right)
 
