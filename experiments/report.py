@@ -44,7 +44,6 @@ NAMES = {
     "linear-head": "reranker with a linear head",
     "classifier": "classifier that sees all documents",
     "untrained-classifier": "the same, untrained",
-    "query-lora": "student, LoRA on the query side",
 }
 
 
