@@ -81,7 +81,7 @@ class Study:
 
     def _pairs_of(self, config: DistillConfig, seed: int) -> PairSet:
         own = config.candidates.startswith("on-policy")  # it adds to its pairs while it trains
-        every = config.mse_positions == "all" and config.mse_weight > 0
+        every = config.every_position
         key = (config.candidates, config.max_queries, config.labelled_queries, every, seed if own else 0)
         if own or key not in self._pairs:
             queries = training_queries(self.dataset, "train", config.max_queries, 0)

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rabtriever import Dataset, Retriever
+from rabtriever.evaluation import StudentSystem
+from rabtriever.evaluation.ranking import ranked
 from rabtriever.progress import on_stderr
 from rabtriever.training.candidates import training_queries, wrong_documents
 
@@ -22,18 +24,17 @@ CHUNK = 256
 
 def mine(student: Retriever, dataset: Dataset, queries: int | None, best: int, seed: int) -> Dataset:
     """The dataset with the ``best`` wrong documents of each drawn training query judged wrong."""
-    ids = list(dataset.corpus)
-    documents = student.encode_document([document.content for document in dataset.corpus.values()])
+    system = StudentSystem(student)
     drawn = training_queries(dataset, "train", queries, seed)
     judged = {query: dict(grades) for query, grades in dataset.judgements("train").items()}
     with on_stderr().task("mining", total=len(drawn), unit="queries") as task:
         for start in range(0, len(drawn), CHUNK):
             part = drawn[start : start + CHUNK]
-            scores = student.similarity(student.encode_query([query.text for query in part]), documents)
-            for query, row in zip(part, scores, strict=True):
+            scores = system.rank(part, dataset.corpus, len(dataset.corpus))
+            for query in part:
                 wrong = set(wrong_documents(dataset, "train", query))
-                ranked = [ids[i] for i in (-row).argsort(kind="stable") if ids[i] in wrong][:best]
-                judged[query.id] |= dict.fromkeys(ranked, 0)
+                best_first = [i for i in ranked(scores[query.id], query.id) if i in wrong]
+                judged[query.id] |= dict.fromkeys(best_first[:best], 0)
             task.advance(len(part))
     return replace(dataset, qrels={**{split: dataset.judgements(split) for split in dataset.splits}, "train": judged})
 

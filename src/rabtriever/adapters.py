@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,18 @@ def save_adapter(folder: Path, state: dict[str, Any], settings: Any, base: str, 
     write_json(folder / _CONFIG, json.loads(json.dumps(kept)))
 
 
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that the folder does not load."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
+        ) from error
+
+
 def read_adapter(folder: Path) -> tuple[dict[str, Any], Any]:
     """The tensors and the settings of an adapter that :func:`save_adapter` wrote.
 
@@ -62,13 +76,8 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], Any]:
     from peft import LoraConfig
     from safetensors.torch import load_file
 
-    try:
+    with _loading(folder):
         return load_file(folder / ADAPTER), LoraConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
-        ) from error
 
 
 def merge_adapter(model: Any, folder: Path) -> tuple[Any, dict[str, Any], Any]:
@@ -86,14 +95,8 @@ def merge_adapter(model: Any, folder: Path) -> tuple[Any, dict[str, Any], Any]:
     """
     from peft import PeftModel
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for what has a new name there
-            adapted = PeftModel.from_pretrained(model, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{folder} does not load as a LoRA adapter: {reason}", hint="copy the model folder again"
-        ) from error
+    with _loading(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for what has a new name there
+        adapted = PeftModel.from_pretrained(model, str(folder))
     state, config = adapter_state(adapted), adapted.peft_config["default"]
     return adapted.merge_and_unload(), state, config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -12,9 +12,10 @@ from rabtriever.errors import DataError, InputError
 from rabtriever.files import read_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["fingerprint_file", "fingerprint_folder", "tokenizer_fingerprint", "weight_files"]
+__all__ = ["fingerprint_file", "fingerprint_folder", "fingerprint_tensors", "tokenizer_fingerprint", "weight_files"]
 
 _INDEX = "model.safetensors.index.json"
 _SAMPLE = 4096
@@ -99,6 +100,14 @@ def fingerprint_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", hint="copy the folder again") from error
+
+
+def fingerprint_tensors(before: str, tensors: Mapping[str, Tensor]) -> str:
+    """Identifies tensors in memory, by name and by value in float32, and what they come on top of."""
+    digest = hashlib.sha256(before.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

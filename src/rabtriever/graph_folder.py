@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from rabtriever.numerics import DType
 
 __all__ = [
+    "FORMAT",
     "GRAPH",
     "MARKER",
     "PIPELINE",
     "START",
+    "TWO_GRAPHS",
     "GraphConfig",
     "Run",
     "Runtime",
@@ -53,8 +55,8 @@ Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float
 """(``query`` or ``document``, ids ``(n, L)``, attention mask ``(n, L)``, keys and values of what comes before in every
 row ``(2 layers, heads, L', d_head)``) -> vectors ``(n, k)``."""
 
-_FORMAT: Literal[3] = 3
-_TWO_GRAPHS: Literal[4] = 4
+FORMAT: Literal[3] = 3
+TWO_GRAPHS: Literal[4] = 4
 """The format of a folder in which queries have a graph of their own."""
 
 
@@ -78,7 +80,7 @@ class GraphConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[3, 4] = _FORMAT
+    format_version: Literal[3, 4] = FORMAT
     kind: Runtime
     source: str
     relative_source: str | None
@@ -107,10 +109,10 @@ class GraphConfig(BaseModel):
                 f"{folder} is an export for {kind}, which this package does not run",
                 hint="give the model that it was made from, or export that with --to openvino",
             )
-        if isinstance(content, dict) and content.get("format_version") not in (_FORMAT, _TWO_GRAPHS):
+        if isinstance(content, dict) and content.get("format_version") not in (FORMAT, TWO_GRAPHS):
             raise InputError(
-                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {_FORMAT} and "
-                f"{_TWO_GRAPHS}",
+                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {FORMAT} and "
+                f"{TWO_GRAPHS}",
                 hint="export the model again: rabtriever export MODEL OUT --to openvino",
             )
         try:
@@ -123,7 +125,7 @@ class GraphConfig(BaseModel):
     @property
     def own_query_graph(self) -> bool:
         """Whether queries have a graph of their own, which :func:`query_graph` names."""
-        return self.format_version == _TWO_GRAPHS
+        return self.format_version == TWO_GRAPHS
 
     def source_folder(self, folder: Path) -> str:
         """Where the model that this was made from is now; the name it was given where it is in neither place."""

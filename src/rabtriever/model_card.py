@@ -161,17 +161,18 @@ def _stages(training: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(stage, Mapping):
             continue
         yield f"### {title}"
-        facts = {name.replace("_", " "): value for name, value in stage.items() if isinstance(value, str | int | float)}
-        if facts:
-            yield _table(("", ""), facts.items())
+        if facts := _facts(stage):
+            yield _table(("", ""), facts)
         side = stage.get("query_side")
         if isinstance(side, Mapping):
             yield "And the adapter that queries are read with, trained on their labels:"
-            yield _table(
-                ("", ""), [(name.replace("_", " "), value) for name, value in side.items() if name != "history"]
-            )
+            yield _table(("", ""), _facts(side))
         if settings := stage.get("config"):
             yield f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"
+
+
+def _facts(report: Mapping[str, Any]) -> list[tuple[str, str | int | float]]:
+    return [(name.replace("_", " "), value) for name, value in report.items() if isinstance(value, str | int | float)]
 
 
 def _results(results: Any) -> Iterator[str]:

@@ -6,7 +6,6 @@ Document vectors, and what the teacher says, do not depend on it. The score is a
 from __future__ import annotations
 
 import copy
-import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from rabtriever.adapters import read_adapter
 from rabtriever.artifacts import check_finite
 from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
+from rabtriever.fingerprints import fingerprint_tensors
 
 __all__ = ["QuerySide"]
 
@@ -50,8 +50,8 @@ class QuerySide:
 
     def __init__(self, backbone: Backbone, state: Mapping[str, Tensor], settings: Any) -> None:
         self.state, self.settings = dict(state), settings
-        self.backbone = Backbone(_merged(backbone.model, self.state, settings), backbone.tokenizer)
-        self.backbone.batch_tokens = backbone.batch_tokens
+        merged = _merged(backbone.model, self.state, settings)
+        self.backbone = Backbone(merged, backbone.tokenizer, backbone.batch_tokens)
 
     @classmethod
     def load(cls, backbone: Backbone, folder: Path) -> QuerySide:
@@ -70,10 +70,7 @@ class QuerySide:
     @property
     def hash(self) -> str:
         """Identifies the adapter: its tensors, and by how much they count."""
-        digest = hashlib.sha256(f"{self.settings.r} {self.settings.lora_alpha}".encode())
-        for name, tensor in sorted(self.state.items()):
-            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint_tensors(f"{self.settings.r} {self.settings.lora_alpha}", self.state)
 
 
 def _merged(model: Any, state: Mapping[str, Tensor], settings: Any) -> Any:

@@ -117,9 +117,7 @@ class Retriever(DualEncoder, Pushable):
 
     def query_states(self, queries: Sequence[str]) -> Tensor:
         """``e_Q``, the query part read alone (Eq. 10), ``(m, d)`` float32."""
-        if self.query_side is None:
-            return self.reranker.query_states(queries)
-        return self.query_side.backbone.last_states([self.reranker.prompt.query_ids(text) for text in queries])
+        return self.query_backbone.last_states([self.reranker.prompt.query_ids(text) for text in queries])
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str], route: Route, task: Task) -> NDArray[np.float32]:

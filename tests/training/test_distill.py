@@ -20,7 +20,7 @@ from rabtriever.progress import SilentProgress
 from rabtriever.training import checkpoint
 from rabtriever.training.config import DistillConfig
 from rabtriever.training.predictor_loop import PredictorLoop
-from toy_data import SHORT, TOOLS, StopAt, toy_dataset
+from toy_data import TOOLS, StopAt, toy_dataset
 
 DATA = toy_dataset()
 QUERIES = [query.text for query in DATA.split("test")]
@@ -39,18 +39,6 @@ EVERYWHERE = DROPOUT.model_copy(update={"mse_positions": "all"})
 CONFIGS = pytest.mark.parametrize(
     "config", [QUICK, ROUNDED, EVERYWHERE], ids=["paper", "on-policy-dropout-bfloat16", "every-position"]
 )
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_folder: Callable[..., Path]) -> Reranker:
-    """Untrained: what it says is as learnable as what a trained one says."""
-    return Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared where a test is not about the store."""
-    return tmp_path_factory.mktemp("store")
 
 
 def vectors(student: Retriever) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,10 @@ from rabtriever.training import teacher_outputs as module
 from rabtriever.training.config import DistillConfig
 from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.teacher_outputs import TeacherOutputs
-from toy_data import SHORT, TOOLS, toy_dataset
+from toy_data import TOOLS, toy_dataset
 
 DATA = toy_dataset()
 QUERIES = DATA.split("train")
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_folder: Callable[..., Path]) -> Reranker:
-    return Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
 
 
 @pytest.fixture

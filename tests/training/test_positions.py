@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,10 @@ from rabtriever import Reranker
 from rabtriever.training import positions as module
 from rabtriever.training.pairs import PairSet
 from rabtriever.training.teacher_outputs import TeacherOutputs
-from toy_data import SHORT, toy_dataset
+from toy_data import toy_dataset
 
 DATA = toy_dataset()
 QUERIES = DATA.split("train")
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_folder: Callable[..., Path]) -> Reranker:
-    return Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
 
 
 def plain(teacher: Reranker, query: str, document: str | None = None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rabtriever.predictor import PredictorConfig
 from rabtriever.training import query_loop
 from rabtriever.training.config import DistillConfig, LoraConfig, QuerySideConfig
 from rabtriever.training.query_loop import length_batches
-from toy_data import NEEDS, SHORT, TOOLS, StopAt, toy_dataset
+from toy_data import NEEDS, TOOLS, StopAt, toy_dataset
 
 DATA = toy_dataset()
 PAIRS = [(need, tool) for need in NEEDS for tool in TOOLS]
@@ -31,16 +30,6 @@ DROPOUT = CONFIG.model_copy(
         "query_side": SIDE.model_copy(update={"lora": LoraConfig(rank=4, dropout=0.2), "max_queries": 17}),
     }
 )
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_folder: Callable[..., Path]) -> Reranker:
-    return Reranker.from_pretrained(tiny_folder("llama"), prompt=SHORT, dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
 
 
 def report(student: Retriever) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,20 +161,20 @@ def build_systems(model: str, wanted: str | None, candidates: int | None = None)
         >>> list(build_systems("any", "bm25"))
         ['bm25']
     """
-    models = _Models(model)
+    models, others = _Models(model), cache(_Models)  # of another model, too, student and teacher share what is loaded
     names = _names(wanted) if wanted is not None else [*models.parts, "bm25"]
     from rabtriever.evaluation import Bm25System, DenseSystem, HybridSystem, StudentSystem, TeacherSystem
     from rabtriever.fusion import parse_hybrid
 
     def load(kind: str, more: str) -> System:
         if kind == "student":
-            return StudentSystem(_Models(more).student, f"student of {more}") if more else models.student_system
+            return StudentSystem(others(more).student, f"student of {more}") if more else models.student_system
         if kind == "hybrid":
             return HybridSystem(models.student_system, hybrid=parse_hybrid(more) if more else True)
         if kind == "rerank":
             return TeacherSystem(models.teacher, candidates=candidates or _RERANKED, first=models.student_system)
         if kind == "teacher" and more:
-            return TeacherSystem(_Models(more).teacher, f"teacher of {more}", candidates)
+            return TeacherSystem(others(more).teacher, f"teacher of {more}", candidates)
         if kind == "teacher":
             return TeacherSystem(models.teacher, candidates=candidates)
         if kind == "untrained":

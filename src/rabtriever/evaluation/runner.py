@@ -19,7 +19,7 @@ from rabtriever.evaluation.measures import MEASURES, measure
 from rabtriever.evaluation.partial import PartialReport
 from rabtriever.evaluation.ranking import ranked
 from rabtriever.evaluation.report import Report, SystemResult
-from rabtriever.evaluation.runs import run_file, write_run
+from rabtriever.evaluation.runs import Run, run_file, write_run
 from rabtriever.evaluation.systems import Preparable, System
 from rabtriever.progress import Progress, default
 
@@ -113,7 +113,7 @@ class _Runner:
         """Have a system answer the queries that no earlier, interrupted evaluation has answers of."""
         identity = _identity(system)
         partial = self._partial if identity and self._runs is None else None
-        best: dict[str, list[tuple[str, float]]] = {}
+        best: Run = {}
         known, online_s = ({}, 0.0) if partial is None else partial.answered(identity, [query.id for query in queries])
         per_query: dict[str, dict[str, float]] = {name: dict(known.get(name, {})) for name in MEASURES}
         left = [query for query in queries if query.id not in per_query[MEASURES[0]]]
@@ -123,7 +123,8 @@ class _Runner:
             task.advance(len(queries) - len(left))
             for first in range(0, len(left), batch):
                 part = left[first : first + batch]
-                values, seconds = self._answer(system, part, best)
+                values, found, seconds = self._answer(system, part)
+                best.update(found)
                 for measured, row in values.items():
                     per_query[measured].update(row)
                 online_s += seconds
@@ -143,15 +144,16 @@ class _Runner:
             system.rank(queries[:1], self._dataset.corpus, self._k)
         return seconds
 
-    def _answer(
-        self, system: System, queries: Sequence[Query], best: dict[str, list[tuple[str, float]]]
-    ) -> tuple[dict[str, dict[str, float]], float]:
+    def _answer(self, system: System, queries: Sequence[Query]) -> tuple[dict[str, dict[str, float]], Run, float]:
+        """What is measured of each query, for a run its documents with their scores, and the seconds it took."""
         start = time.perf_counter()
         scores = system.rank(queries, self._dataset.corpus, self._k)
         seconds = time.perf_counter() - start
         rankings = {query.id: ranked(scores.get(query.id, {}), query.id)[: self._k] for query in queries}
-        best.update({id_: [(document, scores[id_][document]) for document in of] for id_, of in rankings.items()})
-        return measure({query.id: self._judgements[query.id] for query in queries}, rankings), seconds
+        values = measure({query.id: self._judgements[query.id] for query in queries}, rankings)
+        if self._runs is None:
+            return values, {}, seconds
+        return values, {id_: [(i, scores[id_][i]) for i in ranking] for id_, ranking in rankings.items()}, seconds
 
 
 def _identity(system: System) -> str:

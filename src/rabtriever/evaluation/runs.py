@@ -9,7 +9,10 @@ from urllib.parse import quote
 from rabtriever.errors import InputError
 from rabtriever.files import write_text
 
-__all__ = ["run_file", "write_run"]
+__all__ = ["Run", "run_file", "write_run"]
+
+Run = dict[str, list[tuple[str, float]]]
+"""Query id -> documents with their scores, best first."""
 
 
 def run_file(folder: str | Path, system: str) -> Path:

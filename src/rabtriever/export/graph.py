@@ -33,7 +33,19 @@ from rabtriever.export.report import PROBES, ExportReport, difference, folder_by
 from rabtriever.export.tokenizer import text_pipeline
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
-from rabtriever.graph_folder import GRAPH, MARKER, PIPELINE, START, GraphConfig, Run, Runtime, open_graph, query_graph
+from rabtriever.graph_folder import (
+    FORMAT,
+    GRAPH,
+    MARKER,
+    PIPELINE,
+    START,
+    TWO_GRAPHS,
+    GraphConfig,
+    Run,
+    Runtime,
+    open_graph,
+    query_graph,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +132,7 @@ def _describe(
     differences: dict[str, float],
 ) -> GraphConfig:
     return GraphConfig(
-        format_version=3 if student.query_side is None else 4,
+        format_version=FORMAT if student.query_side is None else TWO_GRAPHS,
         kind=runtime,
         source=str(model),
         relative_source=os.path.relpath(model, output) if Path(model).is_dir() else None,

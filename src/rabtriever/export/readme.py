@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 
 from rabtriever.files import human_bytes
+from rabtriever.graph_folder import GRAPH, query_graph
 
 if TYPE_CHECKING:
     from rabtriever.graph_folder import GraphConfig
@@ -114,25 +115,18 @@ _RUNTIMES = {
     "onnx": {
         "runtime": "[ONNX Runtime](https://onnxruntime.ai)",
         "load": "import onnxruntime",
-        "open": 'session = onnxruntime.InferenceSession("{name}/model.onnx")',
-        "open_two": "graphs = {{\n"
-        '    "query": onnxruntime.InferenceSession("{name}/query_model.onnx"),\n'
-        '    "document": onnxruntime.InferenceSession("{name}/model.onnx"),\n}}',
-        "run": 'session.run([side], {"input_ids": ids, "attention_mask": mask, "start": start})[0]',
-        "run_two": 'graphs[side].run([side], {"input_ids": ids, "attention_mask": mask, "start": start})[0]',
+        "before": "",
+        "variable": "session",
+        "graph": 'onnxruntime.InferenceSession("{file}")',
+        "run": '{graph}.run([side], {{"input_ids": ids, "attention_mask": mask, "start": start}})[0]',
     },
     "openvino": {
         "runtime": "[OpenVINO](https://docs.openvino.ai)",
         "load": "import openvino",
-        "open": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
-        'model = openvino.compile_model("{name}/openvino_model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
-        "open_two": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n"
-        'exact = {{"INFERENCE_PRECISION_HINT": "f32"}}\n'
-        "graphs = {{\n"
-        '    "query": openvino.compile_model("{name}/query_openvino_model.xml", "CPU", exact),\n'
-        '    "document": openvino.compile_model("{name}/openvino_model.xml", "CPU", exact),\n}}',
-        "run": 'np.array(model({"input_ids": ids, "attention_mask": mask, "start": start})[side])',
-        "run_two": 'np.array(graphs[side]({"input_ids": ids, "attention_mask": mask, "start": start})[side])',
+        "before": "# without the hint, processors that have bfloat16 compute in it: faster, and less exact\n",
+        "variable": "model",
+        "graph": 'openvino.compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+        "run": 'np.array({graph}({{"input_ids": ids, "attention_mask": mask, "start": start}})[side])',
     },
 }
 
@@ -157,12 +151,19 @@ def graph_readme(name: str, config: GraphConfig, notes: Sequence[str], start: Se
     words = _RUNTIMES[config.kind]
     code = f" + {config.bias!r}  # log-odds" if config.bias else "  # log-odds"
     said = "The inner product is the log-odds" + (f" less the head's bias, {config.bias!r}." if config.bias else ".")
+    document, query = (
+        words["graph"].format(file=f"{name}/{file}") for file in (GRAPH[config.kind], query_graph(config.kind))
+    )
+    if config.own_query_graph:
+        graph, opened = "graphs[side]", f'graphs = {{\n    "query": {query},\n    "document": {document},\n}}'
+    else:
+        graph, opened = words["variable"], f"{words['variable']} = {document}"
     body = _GRAPH.format(
         name=name,
         runtime=words["runtime"],
         load=words["load"],
-        open=words["open_two" if config.own_query_graph else "open"].format(name=name),
-        run=words["run_two" if config.own_query_graph else "run"],
+        open=words["before"] + opened,
+        run=words["run"].format(graph=graph),
         graphs=_TWO_GRAPHS if config.own_query_graph else _ONE_GRAPH,
         prompts=ascii(dict(config.prompts)),
         start=(*start[:2], 0, *start[3:]),

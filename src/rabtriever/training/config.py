@@ -181,6 +181,11 @@ class DistillConfig(_Config):
         "Documents' vectors and the teacher stay as they are.",
     )
 
+    @property
+    def every_position(self) -> bool:
+        """Whether the embedding error is learnt from at every position of the query part."""
+        return self.mse_positions == "all" and self.mse_weight > 0
+
     @field_validator("candidates")
     @classmethod
     def _policy(cls, value: str) -> str:

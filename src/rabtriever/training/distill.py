@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rabtriever.data.dataset import sample
 from rabtriever.errors import InputError
@@ -20,8 +20,10 @@ from rabtriever.training.candidates import training_queries
 from rabtriever.training.config import DistillConfig
 from rabtriever.training.pairs import DevSet, PairSet
 from rabtriever.training.predictor_loop import PredictorLoop
+from rabtriever.training.query_loop import QueryLoop
 from rabtriever.training.run_settings import check_settings
 from rabtriever.training.teacher_outputs import TeacherOutputs
+from rabtriever.training.trained_weights import check_freeze
 
 if TYPE_CHECKING:
     from rabtriever.data import Dataset, Query
@@ -70,13 +72,8 @@ def distill(
             "mse_weight, kl_weight, ranking_weight and label_weight are all 0: nothing to learn from",
             hint="set one of them above 0",
         )
-    layers = len(teacher.backbone.layers)
-    if config.query_side is not None and config.query_side.freeze_layers >= layers:  # found out before the hours
-        raise InputError(
-            f"distill.query_side.freeze_layers={config.query_side.freeze_layers} leaves nothing to train in {layers} "
-            "layers",
-            hint=f"freeze at most {layers - 1}",
-        )
+    if config.query_side is not None:  # found out before the hours
+        check_freeze(teacher.backbone, config.query_side.freeze_layers, "distill.query_side.freeze_layers")
     begin = time.perf_counter()
     if output is not None:
         settings = {
@@ -91,15 +88,17 @@ def distill(
         queries = training_queries(dataset, "train", config.max_queries, seed)
         labelled = draw_labelled(dataset, queries, config, seed)
         judged = queries + _unjudged(dataset, config, seed)
-        every_position = config.mse_positions == "all" and config.mse_weight > 0
-        pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled, every_position)
+        pairs = PairSet(dataset, judged, outputs, config.candidates, seed, labelled, config.every_position)
         dev = DevSet.of(dataset, outputs, config, seed)
         loop = PredictorLoop(teacher, pairs, dev, config, seed, Path(output or scratch), progress)
         report = loop.run()
         predictor: Predictor = loop.best_predictor()
         student = Retriever(teacher, predictor)
         if config.query_side is not None:
-            report["query_side"] = _query_side(student, dataset, dev, config, seed, Path(output or scratch), progress)
+            folder = Path(output or scratch) / "query-side"
+            queries_loop = QueryLoop(student, dataset, dev, config.query_side, seed, folder, progress)
+            side, report["query_side"] = queries_loop.run()
+            student = Retriever(teacher, predictor, side)
     student.training["distill"] = {
         **report,
         "teacher_pairs_computed": outputs.computed,
@@ -110,23 +109,6 @@ def distill(
         "data": dataset.fingerprint,
     }
     return student
-
-
-def _query_side(
-    student: Retriever,
-    dataset: Dataset,
-    dev: DevSet | None,
-    config: DistillConfig,
-    seed: int,
-    folder: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    from rabtriever.training.query_loop import QueryLoop
-
-    assert config.query_side is not None
-    queries = [] if dev is None else training_queries(dataset, "dev", config.dev_queries, seed)
-    loop = QueryLoop(student, dataset, dev, queries, config.query_side, seed, folder / "query-side", progress)
-    return loop.run()
 
 
 def draw_labelled(dataset: Dataset, taken: list[Query], config: DistillConfig, seed: int) -> list[Query]:

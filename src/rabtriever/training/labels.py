@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rabtriever.training.ragged import Ragged
 
-__all__ = ["MOST_DOCUMENTS", "Labels"]
+if TYPE_CHECKING:
+    from rabtriever.data import Dataset, Query
+
+__all__ = ["MOST_DOCUMENTS", "Labels", "right_places"]
 
 MOST_DOCUMENTS = 8192
 """Of a larger corpus so many documents, drawn anew by seed, stand against a query's labelled ones."""
+
+
+def right_places(dataset: Dataset, split: str, queries: Sequence[Query]) -> list[list[int]]:
+    """For each query the positions of its right documents in the corpus, ascending."""
+    place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+    return [sorted(place[i] for i in dataset.relevant(split, query.id)) for query in queries]
 
 
 class Labels:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.training.candidates import draw, parse_policy, training_queries, wrong_documents
-from rabtriever.training.labels import Labels
+from rabtriever.training.labels import Labels, right_places
 from rabtriever.training.positions import Positions, QueryPositions
 from rabtriever.training.ragged import Ragged
 
@@ -91,7 +91,7 @@ class PairSet:
             self.right.append([place[i] for i in right])
             self.chosen.append([place[i] for i in right + wrong])
         self._judged = len(queries)
-        self.right += [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in labelled]
+        self.right += right_places(dataset, "train", labelled)
         self.chosen += [[] for _ in labelled]
         self.labels = Labels(self.right, len(self.e_d))
         judged = self.query_texts[: self._judged]
@@ -151,6 +151,7 @@ class DevSet:
     """Dev queries: the right documents of each, and a sample of pairs with the teacher's log-odds.
 
     Attributes:
+        texts: The queries.
         e_q: ``(m, d)``.
         right: For each query, the positions of its right documents in the corpus.
         owner: For each sampled pair its query, ``(n,)``.
@@ -158,6 +159,7 @@ class DevSet:
         log_odds: The teacher's, ``(n,)``.
     """
 
+    texts: list[str]
     e_q: Tensor
     right: list[list[int]]
     owner: Tensor
@@ -173,7 +175,7 @@ class DevSet:
         place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
         texts = [document.content for document in dataset.corpus.values()]
         rng = np.random.default_rng([seed, 3])
-        right = [sorted(place[i] for i in dataset.relevant("dev", q.id)) for q in queries]
+        right = right_places(dataset, "dev", queries)
         sampled = [
             ids + [place[i] for i in draw(wrong_documents(dataset, "dev", q), _DEV_RANDOM, rng)]
             for q, ids in zip(queries, right, strict=True)
@@ -182,7 +184,8 @@ class DevSet:
         logits = outputs.logits(outputs.judge(pairs))
         owner = torch.tensor([row for row, ids in enumerate(sampled) for _ in ids])
         documents = torch.tensor([i for ids in sampled for i in ids])
-        return cls(outputs.queries([q.text for q in queries]), right, owner, documents, logits[:, 0] - logits[:, 1])
+        asked = [q.text for q in queries]
+        return cls(asked, outputs.queries(asked), right, owner, documents, logits[:, 0] - logits[:, 1])
 
     def measure(self, folded: Tensor, documents: Tensor) -> tuple[float, float, float]:
         """MRR, recall at 1 of the student, and the correlation of its log-odds with the teacher's.

@@ -15,6 +15,7 @@ from rabtriever.losses import distillation_loss, effective_rank, label_cross_ent
 from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
 from rabtriever.training.labels import MOST_DOCUMENTS
+from rabtriever.training.schedule import warm_cosine
 
 if TYPE_CHECKING:
     from rabtriever.progress import Progress
@@ -95,12 +96,7 @@ class PredictorLoop:
         )
 
     def _rate(self, step: int) -> float:
-        """A linear warm-up, then half a cosine to zero."""
-        total = self.config.epochs * self.steps_per_epoch
-        warm = max(1, round(self.config.warmup * total))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        return warm_cosine(step, self.config.epochs * self.steps_per_epoch, self.config.warmup)
 
     def _refresh(self) -> None:
         epoch = len(self.history)

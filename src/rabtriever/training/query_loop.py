@@ -24,11 +24,12 @@ from rabtriever.query_side import QuerySide
 from rabtriever.training.candidates import training_queries
 from rabtriever.training.checkpoint import load_state, load_weights, save_state
 from rabtriever.training.config import TeacherConfig
-from rabtriever.training.labels import MOST_DOCUMENTS, Labels
+from rabtriever.training.labels import MOST_DOCUMENTS, Labels, right_places
+from rabtriever.training.schedule import warm_cosine
 from rabtriever.training.trained_weights import TrainedWeights
 
 if TYPE_CHECKING:
-    from rabtriever.data import Dataset, Query
+    from rabtriever.data import Dataset
     from rabtriever.progress import Progress
     from rabtriever.retriever import Retriever
     from rabtriever.training.config import QuerySideConfig
@@ -65,10 +66,9 @@ class QueryLoop:
     """Trains an adapter that a student's queries are read with, and its predictor's query side along.
 
     Args:
-        student: Where it starts from; it is changed by :meth:`run` alone.
+        student: Where it starts from; of it :meth:`run` changes the predictor.
         dataset: Its ``train`` split teaches.
         dev: What to choose the best state by, or None: then the last one is kept.
-        dev_queries: The queries of ``dev``.
         config: Hyper-parameters.
         seed: Seeds the start and every draw.
         folder: Where the state of the run is kept.
@@ -80,7 +80,6 @@ class QueryLoop:
         student: Retriever,
         dataset: Dataset,
         dev: DevSet | None,
-        dev_queries: list[Query],
         config: QuerySideConfig,
         seed: int,
         folder: Path,
@@ -90,23 +89,23 @@ class QueryLoop:
         self.folder, self.progress = folder, progress
         queries = training_queries(dataset, "train", config.max_queries, seed)
         self.ids = [student.reranker.prompt.query_ids(query.text) for query in queries]
-        place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
-        right = [sorted(place[i] for i in dataset.relevant("train", query.id)) for query in queries]
-        self.labels = Labels(right, len(place))
+        self.labels = Labels(right_places(dataset, "train", queries), len(dataset.corpus))
         self.documents = torch.from_numpy(
             student.encode_document([document.content for document in dataset.corpus.values()])
         )
-        self.dev, self.dev_texts = dev, [query.text for query in dev_queries]
+        self.dev = dev
         self.steps = math.ceil(config.epochs * -(-len(self.ids) // config.batch_queries))
         self.every = max(1, math.ceil(self.steps / config.evaluations))
         self.history: list[dict[str, float]] = []
         self.done, self.tokens, self.seconds = 0, 0, 0.0
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end; the student then reads its queries by the best state. What was reached.
+    def run(self) -> tuple[QuerySide, dict[str, Any]]:
+        """Train to the end: what queries are to be read with, and what was reached.
+
+        The student's predictor is then that of the best state too, which belongs to it.
 
         Raises:
-            InputError: If the loss stops being a number. The student is then as it was before.
+            InputError: If the loss stops being a number. The predictor is then as it was before.
         """
         teacher, config = self.student.reranker, self.config
         weights = TeacherConfig(lora=config.lora, freeze_layers=config.freeze_layers)
@@ -120,12 +119,10 @@ class QueryLoop:
             self.student.predictor.load_state_dict(before)
             raise
         finally:
-            self.student.predictor.eval().requires_grad_(True)
+            self.student.predictor.eval()
             trained.abandon(teacher)
-        self.student.query_side = QuerySide(teacher.backbone, state, settings)
-        self.student.__dict__.pop("fingerprint", None)  # it was of the student before
         best = self.history[self._best()] if self.history else {}
-        return {
+        return QuerySide(teacher.backbone, state, settings), {
             "steps": self.done,
             "tokens": self.tokens,
             "queries": len(self.ids),
@@ -206,7 +203,7 @@ class QueryLoop:
         trained.backbone.model.train(False)
         predictor = self.student.predictor.eval()
         with trained.autocast():
-            states = self.student.reranker.query_states(self.dev_texts)
+            states = self.student.reranker.query_states(self.dev.texts)
         mrr, recall, correlation = self.dev.measure(
             predictor.fold(states, self.student.reranker.rows.direction), self.documents
         )
@@ -219,8 +216,4 @@ class QueryLoop:
         return mrrs.index(max(mrrs))
 
     def _rate(self, step: int) -> float:
-        """A linear warm-up, then half a cosine to zero."""
-        warm = max(1, round(self.config.warmup * self.steps))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+        return warm_cosine(step, self.steps, self.config.warmup)

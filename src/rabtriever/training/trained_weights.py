@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +12,30 @@ from torch import Tensor, nn
 
 from rabtriever.adapters import adapter_state
 from rabtriever.errors import InputError
+from rabtriever.fingerprints import fingerprint_tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rabtriever.backbone import Backbone
     from rabtriever.reranker import Reranker
-    from rabtriever.training.config import TeacherConfig
+    from rabtriever.training.config import LoraConfig, TeacherConfig
 
-__all__ = ["TrainedWeights"]
+__all__ = ["TrainedWeights", "check_freeze", "lora_settings"]
+
+
+def check_freeze(backbone: Backbone, freeze_layers: int, setting: str) -> None:
+    """Refuse a setting that freezes all layers.
+
+    Raises:
+        InputError: If none is left to train.
+    """
+    layers = len(backbone.layers)
+    if freeze_layers >= layers:
+        raise InputError(
+            f"{setting}={freeze_layers} leaves nothing to train in {layers} layers",
+            hint=f"freeze at most {layers - 1}",
+        )
 
 
 class TrainedWeights:
@@ -42,11 +56,7 @@ class TrainedWeights:
         self.dtype = backbone.dtype
         self.reference = copy.deepcopy(backbone.model) if config.objective == "dpo" else None
         layers = backbone.layers
-        if config.freeze_layers >= len(layers):
-            raise InputError(
-                f"teacher.freeze_layers={config.freeze_layers} leaves nothing to train in {len(layers)} layers",
-                hint=f"freeze at most {len(layers) - 1}",
-            )
+        check_freeze(backbone, config.freeze_layers, "teacher.freeze_layers")
         backbone.model.requires_grad_(False)
         self.adapted: Any = None
         self._before: dict[str, Tensor] = {}
@@ -59,7 +69,9 @@ class TrainedWeights:
                 layer.requires_grad_(True)
         else:
             torch.manual_seed(seed)
-            self.adapted = _add_adapters(backbone, config)
+            from peft import get_peft_model
+
+            self.adapted = get_peft_model(backbone.model, lora_settings(backbone, config.lora, config.freeze_layers))
         self.parameters = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad}
 
     def autocast(self) -> torch.autocast:
@@ -90,7 +102,7 @@ class TrainedWeights:
             self._to_dtype()
             trained = {n: p for n, p in self.backbone.model.named_parameters() if n in self.parameters}
         self.backbone.model.requires_grad_(False).train(False)
-        teacher.weights_hash = _hash(teacher.weights_hash, trained)
+        teacher.weights_hash = fingerprint_tensors(teacher.weights_hash, trained)
         teacher.forget()
 
     def abandon(self, teacher: Reranker) -> None:
@@ -111,29 +123,14 @@ class TrainedWeights:
             parameter.grad = None
 
 
-def _hash(before: str, trained: Mapping[str, Tensor]) -> str:
-    """Identifies the new weights: the old ones' hash and all that was trained, as it is stored."""
-    digest = hashlib.sha256(before.encode())
-    for name, tensor in sorted(trained.items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+def lora_settings(backbone: Backbone, lora: LoraConfig, freeze_layers: int) -> Any:
+    """Peft's settings for adapters on all linear maps of the layers above the frozen ones."""
+    from peft import LoraConfig as PeftConfig
 
-
-def _add_adapters(backbone: Backbone, config: TeacherConfig) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert config.lora is not None
-    chosen = {id(m) for layer in backbone.layers[config.freeze_layers :] for m in layer.modules()}
+    chosen = {id(m) for layer in backbone.layers[freeze_layers:] for m in layer.modules()}
     names = [
         name
         for name, module in backbone.model.named_modules()
         if id(module) in chosen and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
     ]
-    lora = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules=names,
-        bias="none",
-    )
-    return get_peft_model(backbone.model, lora)
+    return PeftConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names, bias="none")
