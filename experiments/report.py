@@ -11,6 +11,7 @@ from typing import Any
 
 from ablation_report import ablations, directions, taps
 from generation_report import generation
+from rationale_report import PAPER, rationale
 
 from rabtriever.evaluation import paired_difference
 
@@ -19,13 +20,7 @@ NDCG = "nDCG@10"
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 MERGED = ("general", "facts")
-DATASETS = ("esconv", "saycan", "alfred", *MERGED)
-
-PAPER = {
-    "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
-    "saycan": {"best bi-encoder": (44.2, 56.8), "student": (67.3, 73.7), "teacher": (71.2, 79.8)},
-}
-"""R@1 and MRR in percent, of a 7B model (arXiv 2604.23336)."""
+DATASETS = ("esconv", "saycan", "saycan-302", "alfred", *MERGED)
 
 _PAPER_FACTS = (
     "The paper, with 7B: nDCG@10 over 13 datasets of BEIR, best bi-encoder 59.2, student 58.2, teacher 65.8 percent; "
@@ -230,6 +225,7 @@ def main() -> None:
         "made, and what did not work, is in `experiments/README.md`.",
         "",
     ]
+    lines += rationale(options.results)
     for name in names:
         lines += section(name, options.results)
     for name in MERGED:

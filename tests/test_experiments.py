@@ -41,6 +41,30 @@ def test_the_report_states_what_the_files_say(tmp_path: Path) -> None:
     assert "| teacher | R@1 | 4 | -0.125 |" in text  # the mean of the seeds
     assert "the student keeps 94.5 % of R@1" in text  # the paper's
     assert "## esconv" not in text
+    assert "| | saycan | saycan, the paper |" in text
+    assert "| **student** (folded) | 62.5 / " in text
+    assert "| 67.3 / 73.7 |" in text
+    assert "DPO" not in text
+
+
+def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_queries(tmp_path: Path) -> None:
+    values = {
+        "student": [1, 1, 0, 0],
+        "dense:a-0.1": [0, 0, 0, 1],
+        "dense:a-0.2": [0, 1, 0, 1],
+        "dense:a-prompted": [0, 0, 0, 0],
+    }
+    reported(values | {"teacher:models/a-dpo": [1, 0, 0, 0], "linear-head": [1, 1, 1, 0]}, tmp_path / "alfred.json")
+    report = json.loads((tmp_path / "alfred.json").read_text())
+    report["systems"]["linear-head"]["queries"] = 3
+    (tmp_path / "alfred.json").write_text(json.dumps(report))
+    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    table = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[8:20] if line.startswith("| ")}
+    assert table["bi-encoder, same backbone"].startswith("50.0 / ")
+    assert table["the same, prompted"].startswith("0.0 / ")
+    assert table["teacher, by DPO"].startswith("25.0 / ")
+    assert table["reranker with a linear head"].endswith("(3)")
 
 
 @pytest.mark.parametrize("name", ["saycan", "esconv", "alfred"])

@@ -138,3 +138,30 @@ def test_the_fingerprint_follows_all_that_vectors_depend_on(tiny_backbone: Load)
     ]
     assert student(backbone).fingerprint == model.fingerprint
     assert len({model.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_documents_have_a_fingerprint_of_their_own(variant: str, tiny_backbone: Load) -> None:
+    backbone, texts = tiny_backbone("llama"), ["a sponge", "a cup of tea"]
+    models = [student(backbone, VARIANTS[variant], seed=seed) for seed in (0, 0, 1)]
+    vectors = [model.encode_document(texts) for model in models]
+    assert models[0].document_fingerprint == models[1].document_fingerprint != models[0].fingerprint
+    for model, found in zip(models, vectors, strict=True):
+        alike = np.array_equal(found, vectors[0])
+        assert (model.document_fingerprint == models[0].document_fingerprint) == alike
+    with torch.no_grad():
+        models[1].predictor.mlp[0].weight.add_(1)
+    again = Retriever(models[1].reranker, models[1].predictor)
+    assert again.document_fingerprint == models[0].document_fingerprint
+    assert again.fingerprint != models[0].fingerprint
+
+
+def test_another_teacher_or_prompt_reads_documents_otherwise(tiny_backbone: Load) -> None:
+    backbone = tiny_backbone("llama")
+    model = student(backbone)
+    others = [
+        student(backbone, VARIANTS["low-rank"]),
+        Retriever(Reranker(backbone, Prompt(backbone.tokenizer, SHORT), weights_hash="other"), model.predictor),
+        Retriever(Reranker(backbone, Prompt(backbone.tokenizer), weights_hash="tiny"), model.predictor),
+    ]
+    assert len({model.document_fingerprint, *(other.document_fingerprint for other in others)}) == 4

@@ -96,6 +96,11 @@ class ClusterStudent:
         return self._student.fingerprint
 
     @property
+    def document_fingerprint(self) -> str:
+        """The hash of everything that determines the documents' vectors."""
+        return self._student.document_fingerprint
+
+    @property
     def path(self) -> str | None:
         """Where the model is."""
         return self._student.path

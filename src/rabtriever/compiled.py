@@ -61,7 +61,7 @@ class CompiledRetriever(DualEncoder):
         self.path = str(folder)
         place = Path(folder).expanduser()
         config = GraphConfig.read(place)
-        self.fingerprint = config.fingerprint
+        self.fingerprint, self.document_fingerprint = config.fingerprint, config.document_fingerprint
         self.reranker = SourceTeacher(config, place, dtype)
         self._config = config
         self._run = open_graph(place, config.kind, dtype, config.own_query_graph)

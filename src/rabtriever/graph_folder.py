@@ -30,7 +30,6 @@ __all__ = [
     "MARKER",
     "PIPELINE",
     "START",
-    "TWO_GRAPHS",
     "GraphConfig",
     "Run",
     "Runtime",
@@ -55,9 +54,7 @@ Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float
 """(``query`` or ``document``, ids ``(n, L)``, attention mask ``(n, L)``, keys and values of what comes before in every
 row ``(2 layers, heads, L', d_head)``) -> vectors ``(n, k)``."""
 
-FORMAT: Literal[3] = 3
-TWO_GRAPHS: Literal[4] = 4
-"""The format of a folder in which queries have a graph of their own."""
+FORMAT: Literal[5] = 5
 
 
 class GraphConfig(BaseModel):
@@ -69,10 +66,12 @@ class GraphConfig(BaseModel):
         source: The model that it was made from, as it was given: its teacher reranks.
         relative_source: The same seen from this folder, so that both may move together.
         fingerprint: The student's: an index of the model is an index of its export.
+        document_fingerprint: Of what its documents' vectors depend on.
         teacher_fingerprint: The teacher's.
         prompt_hash: The prompt's.
         dimension: Width of the vectors.
         bias: What is added to an inner product to make it the log-odds.
+        own_query_graph: Whether queries have a graph of their own, which :func:`query_graph` names.
         prompts: What each side's own tokenizer file wants before every text.
         parts: The prompt.
         differences: What the export measured about itself, in float32.
@@ -80,15 +79,17 @@ class GraphConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[3, 4] = FORMAT
+    format_version: Literal[5] = FORMAT
     kind: Runtime
     source: str
     relative_source: str | None
     fingerprint: str
+    document_fingerprint: str
     teacher_fingerprint: str
     prompt_hash: str
     dimension: int = Field(ge=1)
     bias: FiniteFloat
+    own_query_graph: bool
     prompts: dict[str, str]
     parts: PromptParts
     differences: dict[str, float]
@@ -109,10 +110,9 @@ class GraphConfig(BaseModel):
                 f"{folder} is an export for {kind}, which this package does not run",
                 hint="give the model that it was made from, or export that with --to openvino",
             )
-        if isinstance(content, dict) and content.get("format_version") not in (FORMAT, TWO_GRAPHS):
+        if isinstance(content, dict) and content.get("format_version") != FORMAT:
             raise InputError(
-                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {FORMAT} and "
-                f"{TWO_GRAPHS}",
+                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {FORMAT}",
                 hint="export the model again: rabtriever export MODEL OUT --to openvino",
             )
         try:
@@ -121,11 +121,6 @@ class GraphConfig(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the file"
             raise DataError(f"{path}: {key} is wrong: {first['msg']}", hint="export the model again") from None
-
-    @property
-    def own_query_graph(self) -> bool:
-        """Whether queries have a graph of their own, which :func:`query_graph` names."""
-        return self.format_version == TWO_GRAPHS
 
     def source_folder(self, folder: Path) -> str:
         """Where the model that this was made from is now; the name it was given where it is in neither place."""

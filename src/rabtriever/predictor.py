@@ -200,6 +200,11 @@ class Predictor(nn.Module):
         v: Tensor = self.g(self.document_scale(e_d))
         return v
 
+    def document_state(self) -> dict[str, Tensor]:
+        """The tensors that :meth:`document` depends on, by name; none for the paper's predictor."""
+        state: dict[str, Tensor] = self.state_dict()
+        return {name: x for name, x in state.items() if name.startswith(("document_scale.", "g."))}
+
     def combine(self, p: Tensor, v: Tensor) -> Tensor:
         """`e_student` (..., d) of `p = predict(e_Q)` and `v = document(e_D)`, whose leading dimensions broadcast.
 

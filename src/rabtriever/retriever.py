@@ -13,6 +13,7 @@ import torch
 
 from rabtriever.base_models import at_revision
 from rabtriever.dual_encoder import DualEncoder, Route
+from rabtriever.fingerprints import fingerprint_tensors
 from rabtriever.hub import Pushable
 from rabtriever.numerics import DType
 from rabtriever.predictor import Predictor
@@ -109,6 +110,16 @@ class Retriever(DualEncoder, Pushable):
         if self.query_side is not None:
             digest.update(self.query_side.hash.encode())
         return digest.hexdigest()
+
+    @cached_property
+    def document_fingerprint(self) -> str:
+        """Identifies what documents' vectors depend on. Students that differ in how queries are read alone share it.
+
+        An index of one of them holds the vectors of all of them: :meth:`~rabtriever.index.Index.reindex` moves it from
+        one to another without encoding anything.
+        """
+        about = f"documents {self.reranker.fingerprint} {self.dimension} {self.predictor.config.multiply}"
+        return fingerprint_tensors(about, self.predictor.document_state())
 
     @property
     def query_backbone(self) -> Backbone:

@@ -55,6 +55,7 @@ def test_it_gives_the_students_vectors(pair: tuple[Path, Path]) -> None:
     assert isinstance(compiled, CompiledRetriever)
     assert (compiled.dimension, compiled.bias) == (student.dimension, student.bias)
     assert (compiled.fingerprint, compiled.path) == (student.fingerprint, str(pair[1]))
+    assert compiled.document_fingerprint == student.document_fingerprint
     queries, documents = student.encode_query(QUERIES), student.encode_document(DOCUMENTS)
     assert_same(compiled.encode_query(QUERIES), queries)
     assert_same(compiled.encode_document(DOCUMENTS), documents)

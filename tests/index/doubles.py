@@ -36,6 +36,12 @@ class HashingStudent:
     reranker: HashingTeacher = field(default_factory=HashingTeacher)
     encoded: list[str] = field(default_factory=list)
     """Every document that was encoded, in order."""
+    documents_by: str = ""
+    """Who reads documents, where it is another than the whole model."""
+
+    @property
+    def document_fingerprint(self) -> str:
+        return self.documents_by or self.fingerprint
 
     def encode_document(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded.extend(texts)

@@ -243,7 +243,7 @@ def test_it_is_all_there_after_reopening_even_elsewhere(index: Index, student: H
     assert again.search("q", k=30) == hits
     assert again.add(numbered(0, 30)) == Counts(added=1, unchanged=29)
     described = json.loads((moved / "index.json").read_text())
-    assert described["format_version"] == 2
+    assert described["format_version"] == 3
     assert described["model"] == {
         "path": None, "relative_path": None, "fingerprint": "student-1", "prompt_hash": "prompt-1"
     }  # fmt: skip
@@ -288,8 +288,8 @@ def test_folders_that_are_no_index_are_refused(index: Index, student: HashingStu
     for text, problem in {
         '{"kind": ': "line 1, column 10",
         "[]": "index.json",
-        json.dumps({**good, "format_version": 3}): "format_version is 3",
-        json.dumps({**good, "format_version": 1}): "format_version is 1, and this Rabtriever reads 2",
+        json.dumps({**good, "format_version": 4}): "format_version is 4",
+        json.dumps({**good, "format_version": 1}): "format_version is 1, and this Rabtriever reads 2 to 3",
         json.dumps({**good, "dimension": 0}): "dimension is wrong",
         json.dumps({**good, "surprise": 0}): "surprise is wrong",
         json.dumps({**good, "dimension": 17}): "16 numbers, index.json says 17",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,55 @@ def test_an_interrupted_move_changes_nothing_and_goes_on(tmp_path: Path) -> None
     assert len(index) == 600
     assert brute_force(index, HashingStudent(), documents, "q", 3) == [hit.id for hit in hits[:3]]
     assert index.check().clean
+
+
+def _alike(name: str, **more: object) -> HashingStudent:
+    """Students that read documents alike, and queries each in a way of its own."""
+    return HashingStudent(fingerprint=name, documents_by="teacher-1", **more)  # type: ignore[arg-type]
+
+
+def test_a_model_that_reads_documents_alike_takes_over_at_once(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", _alike("student-1"))
+    index.add(numbered(0, 40))
+    reader = Index.open(index.path, _alike("student-1"))
+    stored = {path: path.read_bytes() for path in index.path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    second = _alike("student-2", path=str(tmp_path / "second"))
+    with pytest.raises(MismatchError, match="student-2") as refused:
+        Index.open(index.path, second)
+    assert "read documents alike" in (refused.value.hint or "")
+    second.encode_query = lambda texts: -_alike("").encode_query(texts)  # type: ignore[method-assign]
+    hits = reader.search("q", k=40)
+    index.reindex(second)
+    assert second.encoded == []
+    changed = {path.name for path, content in stored.items() if path.read_bytes() != content}
+    assert changed == {"index.json"}
+    assert index.description.model.path == second.path
+    assert [hit.id for hit in index.search("q", k=40)] == [hit.id for hit in hits[::-1]]
+    assert Index.open(index.path, second).search("q") == index.search("q")
+    with pytest.raises(MismatchError):
+        Index.open(index.path, _alike("student-1"))
+    reader.add([("late", "comer")])  # its vectors are those of both
+    assert reader.search("q", k=40)[0] == hits[0]
+    index.refresh()
+    assert index.get("late").text == "comer"
+    assert index.check().clean
+    with pytest.raises(InputError, match="of this model already"):
+        index.reindex(second)
+
+
+def test_an_index_of_a_version_that_did_not_know_is_encoded_anew(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", _alike("student-1"))
+    index.add(numbered(0, 4))
+    content = json.loads((index.path / "index.json").read_text())
+    del content["model"]["document_fingerprint"]
+    content["format_version"] = 2
+    (index.path / "index.json").write_text(json.dumps(content))
+    assert Index.open(index.path, _alike("student-1")).count == 4
+    second = _alike("student-2")
+    with pytest.raises(MismatchError) as refused:
+        Index.open(index.path, second)
+    assert "alike" not in (refused.value.hint or "")
+    index.reindex(second)
+    assert len(second.encoded) == 4
+    described = json.loads((index.path / "index.json").read_text())
+    assert (described["format_version"], described["model"]["document_fingerprint"]) == (3, "teacher-1")

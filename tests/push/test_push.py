@@ -121,8 +121,11 @@ def test_two_models_are_never_mixed(index: Index, place: Place, tmp_path: Path) 
             _push(other, place)
         with pytest.raises(MismatchError, match="another model"):
             _opened(place, student)
+    alike = HashingStudent(fingerprint="another", documents_by=HashingStudent().fingerprint)
+    for student in (HashingStudent(), alike):
+        with _opened(place, student) as pushed:
+            assert pushed.search("q") == index.search("q")
     with _opened(place) as pushed:
-        assert pushed.search("q") == index.search("q")
         for query in ("", " "):
             with pytest.raises(InputError, match="a query must be"):
                 pushed.search(query)

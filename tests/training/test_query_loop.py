@@ -67,6 +67,7 @@ def test_queries_learn_and_all_else_stays(teacher: Reranker, store: Path, tmp_pa
     assert np.array_equal(teacher.score_pairs(PAIRS), before[0])
     assert teacher.fingerprint == before[1]
     assert student.fingerprint != plain.fingerprint
+    assert student.document_fingerprint == plain.document_fingerprint
     student.save_pretrained(tmp_path / "model")
     loaded = Retriever.from_pretrained(tmp_path / "model", dtype="float32")
     assert loaded.fingerprint == student.fingerprint

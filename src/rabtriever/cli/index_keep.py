@@ -192,7 +192,10 @@ def reindex(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained model to move to.")],
     json: Json = False,
 ) -> None:
-    """Move an index to another model, beside its use: all documents are encoded, then the two are swapped."""
+    """Move an index to another model, beside its use: all documents are encoded, then the two are swapped.
+
+    Where the two read documents alike, as trainings of the query side alone do, the vectors stay, and it moves at once.
+    """
     kept = f"stopped; {index} is as it was, and the same command again goes on from what is encoded"
     with session(json, interrupted=kept) as out:
         from rabtriever.compiled import load_student

@@ -34,12 +34,10 @@ from rabtriever.export.tokenizer import text_pipeline
 from rabtriever.export.towers import Towers, read_probes
 from rabtriever.files import atomic_folder, check_replaceable, write_json, write_text
 from rabtriever.graph_folder import (
-    FORMAT,
     GRAPH,
     MARKER,
     PIPELINE,
     START,
-    TWO_GRAPHS,
     GraphConfig,
     Run,
     Runtime,
@@ -132,15 +130,16 @@ def _describe(
     differences: dict[str, float],
 ) -> GraphConfig:
     return GraphConfig(
-        format_version=FORMAT if student.query_side is None else TWO_GRAPHS,
         kind=runtime,
         source=str(model),
         relative_source=os.path.relpath(model, output) if Path(model).is_dir() else None,
         fingerprint=student.fingerprint,
+        document_fingerprint=student.document_fingerprint,
         teacher_fingerprint=student.reranker.fingerprint,
         prompt_hash=towers.prompt.hash,
         dimension=student.dimension,
         bias=student.bias,
+        own_query_graph=student.query_side is not None,
         prompts={"query": towers.query.prompt, "document": towers.document.prompt},
         parts=towers.prompt.parts,
         differences=differences,

@@ -18,7 +18,10 @@ from rabtriever.shipped import model_place
 
 __all__ = ["FORMAT_VERSION", "Description", "ModelIdentity"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_OLDEST = 2
+"""What is read still: without ``document_fingerprint``."""
+
 _NAME = "index.json"
 
 
@@ -30,6 +33,7 @@ class ModelIdentity(BaseModel):
         relative_path: The same folder seen from the index, so that both may move together.
         fingerprint: The student's fingerprint.
         prompt_hash: The hash of its prompt, which is part of the fingerprint too.
+        document_fingerprint: Of what its documents' vectors depend on; none where an older version wrote the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,13 +42,19 @@ class ModelIdentity(BaseModel):
     relative_path: str | None
     fingerprint: str
     prompt_hash: str
+    document_fingerprint: str | None = None
+
+    @property
+    def of_vectors(self) -> str:
+        """What identifies the vectors of documents, as far as is known."""
+        return self.document_fingerprint or self.fingerprint
 
 
 class Description(BaseModel):
     """The content of ``index.json``.
 
     Args:
-        format_version: Of the folder's layout; any other than :data:`FORMAT_VERSION` is refused.
+        format_version: Of the folder's layout; newer ones than :data:`FORMAT_VERSION` are refused, and 1.
         kind: Always ``index``.
         library_version: The version of this package that made the index.
         model: The model that its vectors come from.
@@ -77,6 +87,7 @@ class Description(BaseModel):
             relative_path=relative,
             fingerprint=student.fingerprint,
             prompt_hash=student.reranker.prompt.hash,
+            document_fingerprint=student.document_fingerprint,
         )
         return cls(model=model, dimension=student.dimension, bias=float(student.bias), passages=passages)
 
@@ -103,9 +114,9 @@ class Description(BaseModel):
                 f"{path}: format_version is {version}, and this Rabtriever reads up to {FORMAT_VERSION}",
                 hint=f"install Rabtriever {content.get('library_version', 'in a newer version')} or newer",
             )
-        if type(version) is int and version < FORMAT_VERSION:
+        if type(version) is int and version < _OLDEST:
             raise InputError(
-                f"{path}: format_version is {version}, and this Rabtriever reads {FORMAT_VERSION}",
+                f"{path}: format_version is {version}, and this Rabtriever reads {_OLDEST} to {FORMAT_VERSION}",
                 hint="index the documents again into a new folder: rabtriever index MODEL CORPUS -o NEW",
                 code="old_format",
             )
@@ -120,7 +131,7 @@ class Description(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write ``index.json``, atomically."""
-        write_json(folder / _NAME, self.model_dump(mode="json"))
+        write_json(folder / _NAME, self.model_dump(mode="json") | {"format_version": FORMAT_VERSION})
 
     def check(self, student: Encoder, folder: Path) -> None:
         """Refuse a model that the vectors in ``folder`` do not come from.
@@ -130,9 +141,12 @@ class Description(BaseModel):
         """
         check_same("prompt", student.reranker.prompt.hash, self.model.prompt_hash, folder)
         if student.fingerprint != self.model.fingerprint:
+            same = student.document_fingerprint == self.model.document_fingerprint
             raise MismatchError(
                 f"{folder} was made with another model: {_name(self.model)}, not {_name(student)}",
-                hint="open it with the model that it was made with, or index the documents again with this one",
+                hint="they read documents alike: `rabtriever reindex INDEX MODEL` moves it to this one at once"
+                if same
+                else "open it with the model that it was made with, or index the documents again with this one",
             )
 
     def model_folder(self, folder: Path) -> str:

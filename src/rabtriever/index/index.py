@@ -232,7 +232,9 @@ class Index(Reader):
         """Move to another model without downtime: encode all documents beside the index, then swap.
 
         Others read and write the index meanwhile; those who have it open go on with the former model's vectors until
-        they refresh. An interrupted move goes on where it stopped.
+        they refresh. An interrupted move goes on where it stopped. To a model that reads documents as the former one
+        does (trained anew on the same teacher by the paper's predictor, say, or only in how queries are read) it moves
+        at once: the vectors stay, and those who have it open go on with the former model until they open it again.
 
         Raises:
             InputError: The index is of this model already.

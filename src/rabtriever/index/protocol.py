@@ -50,6 +50,10 @@ class Encoder(Protocol):
         """The hash of everything that determines the vectors."""
 
     @property
+    def document_fingerprint(self) -> str:
+        """The hash of everything that determines the documents' vectors."""
+
+    @property
     def path(self) -> str | None:
         """The folder the model was loaded from, as given, or ``None``."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from rabtriever.artifacts import check_same
 from rabtriever.errors import InputError
 from rabtriever.index.description import Description
 from rabtriever.index.locks import exclusive
@@ -28,6 +29,9 @@ _DELETED = 1000
 def reindex(folder: Path, student: Encoder, progress: Progress | None = None) -> Description:
     """Encode all documents with another model and make the result the index.
 
+    A model that reads documents as the former one does has the same vectors: then nothing is encoded, and the index
+    only changes whom its queries are read by.
+
     Args:
         folder: The index folder.
         student: The model to move to.
@@ -44,6 +48,8 @@ def reindex(folder: Path, student: Encoder, progress: Progress | None = None) ->
     new = Description.of(student, folder, old.passages)
     if new.model.fingerprint == old.model.fingerprint:
         raise InputError(f"{folder} holds the vectors of this model already", hint="nothing has to be done")
+    if new.model.document_fingerprint == old.model.document_fingerprint:
+        return _rename(folder, new)
     name = "documents_" + hashlib.sha256(student.fingerprint.encode("utf-8")).hexdigest()[:12]
     new = new.model_copy(update={"table": name})
     source, target = _tables(folder, old, new)
@@ -58,6 +64,16 @@ def reindex(folder: Path, student: Encoder, progress: Progress | None = None) ->
         f"other processes write to {folder} faster than its documents can be encoded",
         hint="run it again while fewer write; what is encoded is kept",
     )
+
+
+def _rename(folder: Path, new: Description) -> Description:
+    """Make the index one of another model whose vectors are those that it holds."""
+    with exclusive(folder):
+        now = Description.read(folder)
+        check_same("documents' model", new.model.of_vectors, now.model.of_vectors, folder)
+        now = now.model_copy(update={"model": new.model, "library_version": new.library_version})
+        now.write(folder)
+    return now
 
 
 def _tables(folder: Path, old: Description, new: Description) -> tuple[Store, Store]:

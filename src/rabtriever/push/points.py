@@ -28,7 +28,7 @@ class Point:
     Attributes:
         key: Its name in the engine, a UUID: the same for the same document and passage at all times.
         stamp: The document as it was written: another one whenever it is written anew.
-        model: Whose vector it is: the beginning of the model's fingerprint.
+        model: Whose vector it is: the beginning of the fingerprint of how the model reads documents.
         id: The document's id.
         passage: Which passage of the document, from 0.
         span: Start and end of the passage in the document's content; None where the document is one whole.
@@ -88,7 +88,7 @@ def key(id: str, passage: int) -> str:
 
 
 def model_name(fingerprint: str) -> str:
-    """What points say about their model.
+    """What points say about the model of their vectors.
 
     Example:
         >>> model_name("0123456789abcdef0123")

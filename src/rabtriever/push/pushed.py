@@ -56,7 +56,8 @@ class PushedIndex:
         try:
             if not self._engine.exists():
                 raise InputError(f"{self._place}: there is no such collection", hint="push the index first")
-            check_model(self._engine, model_name(student.fingerprint), self._place)
+            names = [model_name(student.document_fingerprint), model_name(student.fingerprint)]
+            check_model(self._engine, names, self._place)
         except BaseException:
             self.close()
             raise

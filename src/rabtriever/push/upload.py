@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +67,9 @@ def push(index: str | Path, kind: Kind, url: str, *, name: str = NAME, progress:
         Pushed(written=1403, unchanged=0, deleted=0, cut=0)
     """
     with Index.open(index) as opened, closing(connect(kind, url, name)) as engine:
-        model = model_name(opened.description.model.fingerprint)
+        model = model_name(opened.description.model.of_vectors)
         engine.prepare(opened.description.dimension)
-        check_model(engine, model, f"{kind} at {shown(url)}, {name}")
+        check_model(engine, [model], f"{kind} at {shown(url)}, {name}")
         written = cut = 0
         seen: set[str] = set()
         task = (progress or SilentProgress()).task("push documents", total=opened.count, unit="documents")
@@ -87,16 +87,21 @@ def push(index: str | Path, kind: Kind, url: str, *, name: str = NAME, progress:
         return Pushed(written, len(seen) - written, _delete_others(engine, seen), cut)
 
 
-def check_model(engine: Engine, model: str, place: str) -> None:
+def check_model(engine: Engine, names: Sequence[str], place: str) -> None:
     """Refuse to mix two models' vectors, or to search one's with the other.
+
+    Args:
+        engine: Holds them.
+        names: What the model's vectors may be called there.
+        place: Where that is, for the message.
 
     Raises:
         MismatchError: The engine holds another model's vectors.
     """
     found = engine.model()
-    if found not in (None, model):
+    if found is not None and found not in names:
         raise MismatchError(
-            f"{place} holds vectors of another model ({found}, not {model})",
+            f"{place} holds vectors of another model ({found}, not {names[0]})",
             hint="choose another name (--name), and drop the former one when nobody searches it any more",
         )
 

@@ -98,7 +98,7 @@ class BatchedModel:
 
     def __init__(self, engine: Engine, student: Encoder) -> None:
         self.dimension, self.bias, self.path = student.dimension, student.bias, student.path
-        self.fingerprint = student.fingerprint
+        self.fingerprint, self.document_fingerprint = student.fingerprint, student.document_fingerprint
         # The student's own prompt also where another teacher reranks: by it an index knows its model.
         self.reranker = BatchedTeacher(engine, student.reranker.prompt)
         self._engine = engine
