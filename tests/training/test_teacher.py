@@ -20,6 +20,7 @@ from torch import Tensor
 from closeness import assert_same
 from rabtriever import Reranker
 from rabtriever.backbone import Backbone
+from rabtriever.data import Dataset, Document, Query
 from rabtriever.errors import InputError, MismatchError
 from rabtriever.training import checkpoint
 from rabtriever.training import teacher as module
@@ -314,6 +315,24 @@ def test_the_best_state_on_dev_is_kept(new_teacher: NewTeacher) -> None:
     assert by_step[report["best_step"]] == report["dev_mrr"]
     assert len(set(by_step.values())) > 1, "nothing to choose from proves nothing"
     assert dev_mrr(teacher.score_pairs, dev_groups(DATA, FULL, 0)) == report["dev_mrr"]
+
+
+def test_dev_meets_hard_documents_where_training_does() -> None:
+    corpus = {f"d{i}": Document(f"d{i}", f"put down the apple {i}" if i < 16 else f"word{i}") for i in range(200)}
+    queries = {split: [Query(f"{split}-{i}", "throw away the apple") for i in range(8)] for split in ("train", "dev")}
+    qrels = {split: {query.id: {"d0": 1} for query in found} for split, found in queries.items()}
+    dataset = Dataset("toy", corpus, {q.id: q for found in queries.values() for q in found}, qrels)
+
+    def near(candidates: str) -> list[int]:
+        config = FULL.model_copy(update={"candidates": candidates, "dev_candidates": 7, "dev_queries": 8})
+        groups = dev_groups(dataset, config, 0)
+        assert all(len(set(documents)) == 7 and right == 1 for _, documents, right in groups)
+        assert groups == dev_groups(dataset, config, 0)
+        return [sum("apple" in document for document in documents[1:]) for _, documents, _ in groups]
+
+    assert min(near("mixed:2")) >= 3
+    assert min(near("bm25:2")) >= 3
+    assert max(near("random:2")) < 3
 
 
 @pytest.mark.parametrize("mrrs", [(0.9, 0.5, 0.2), (0.2, 0.9, 0.5), (0.2, 0.5, 0.9), (0.4, 0.2, 0.9), (0.5, 0.5, 0.5)])

@@ -18,6 +18,7 @@ __all__ = [
     "Bm25Negatives",
     "JudgedNegatives",
     "draw",
+    "hard_negatives",
     "mine",
     "mix",
     "parse_policy",
@@ -149,3 +150,15 @@ class Bm25Negatives:
         (scores,) = self._bm25.scores([query.text])
         ranked = np.argsort(-scores, kind="stable")
         return [self._ids[i] for i in ranked if self._ids[i] in wrong][:count]
+
+
+def hard_negatives(policy: str, dataset: Dataset) -> Bm25Negatives | JudgedNegatives | None:
+    """Where a policy finds documents that look right and are not; None where it draws or mines them.
+
+    Raises:
+        InputError: For ``judged:K``, if no query of ``train`` has a document judged wrong.
+    """
+    kind, _ = parse_policy(policy)
+    if kind == "judged":
+        return JudgedNegatives(dataset)
+    return Bm25Negatives(dataset) if kind in ("bm25", "mixed") else None

@@ -86,7 +86,11 @@ class TeacherConfig(_Config):
     evaluations: int = Field(2, ge=0, description="How often dev MRR is measured on the way; the best state is kept.")
     patience: int = Field(2, ge=1, description="Evaluations without a better dev MRR before training stops.")
     dev_queries: int = Field(32, ge=1, description="Dev queries, drawn by seed, in each evaluation.")
-    dev_candidates: int = Field(16, ge=2, description="Documents per dev query: the right ones and random others.")
+    dev_candidates: int = Field(
+        16,
+        ge=2,
+        description="Documents per dev query: the right ones and others, half of them hard if candidates draws such.",
+    )
 
     @model_validator(mode="after")
     def _apart_queries_need_their_term(self) -> TeacherConfig:

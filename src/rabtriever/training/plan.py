@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.files import read_json, write_json
-from rabtriever.training.candidates import (
-    Bm25Negatives,
-    JudgedNegatives,
-    draw,
-    mine,
-    mix,
-    parse_policy,
-    wrong_documents,
-)
+from rabtriever.training.candidates import draw, hard_negatives, mine, mix, parse_policy, wrong_documents
 from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -77,13 +69,8 @@ class Plan:
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
         self._folder, self._processes = folder, processes or Processes()
-        self._hard = self._hard_ones()
+        self._hard = hard_negatives(config.candidates, dataset)
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
-
-    def _hard_ones(self) -> Bm25Negatives | JudgedNegatives | None:
-        if self.kind == "judged":
-            return JudgedNegatives(self.dataset)
-        return Bm25Negatives(self.dataset) if self.kind in ("bm25", "mixed") else None
 
     @property
     def steps_per_epoch(self) -> int:

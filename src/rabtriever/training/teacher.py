@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rabtriever.progress import Progress, SilentProgress, format_duration
-from rabtriever.training.candidates import draw, training_queries, wrong_documents
+from rabtriever.training.candidates import draw, hard_negatives, mix, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.processes import Processes
@@ -163,14 +163,23 @@ def _tokens_per_second(trained: TrainedWeights, step: Step, teacher: Reranker, c
 
 
 def dev_groups(dataset: Dataset, config: TeacherConfig, seed: int) -> list[tuple[str, list[str], int]]:
-    """Dev queries with their candidates, the right ones first: (query, documents, how many are right)."""
+    """Dev queries with their candidates, the right ones first: (query, documents, how many are right).
+
+    Where training draws hard documents, half of the wrong ones are hard here too: random ones alone tell good
+    teachers from bad ones no better than they teach them.
+    """
     if "dev" not in dataset.qrels or not dataset.split("dev"):
         return []
     rng = np.random.default_rng([seed, 1])
+    hard = hard_negatives(config.candidates, dataset)
     groups = []
     for query in training_queries(dataset, "dev", config.dev_queries, seed):
         right = sorted(dataset.relevant("dev", query.id))
-        wrong = draw(wrong_documents(dataset, "dev", query), max(1, config.dev_candidates - len(right)), rng)
+        count = max(1, config.dev_candidates - len(right))
+        if hard is None:
+            wrong = draw(wrong_documents(dataset, "dev", query), count, rng)
+        else:
+            wrong = mix(dataset, "dev", query, count, rng, hard)
         groups.append((query.text, [dataset.corpus[i].content for i in right + wrong], len(right)))
     return groups
 
