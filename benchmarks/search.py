@@ -51,7 +51,8 @@ class Vectors:
     def __init__(self, dimension: int, real: np.ndarray | None) -> None:
         rng = np.random.default_rng(0)
         self.dimension = dimension if real is None else real.shape[1]
-        self.bias, self.fingerprint, self.path, self.reranker = 0.0, f"benchmark {self.dimension}", None, _Teacher()
+        self.bias, self.path, self.reranker = 0.0, None, _Teacher()
+        self.fingerprint = self.document_fingerprint = f"benchmark {self.dimension}"
         self._real = real
         self._centres = rng.standard_normal((_CLUSTERS, self.dimension)).astype(np.float32)
         self._mean = rng.standard_normal(self.dimension).astype(np.float32)

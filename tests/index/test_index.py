@@ -245,8 +245,12 @@ def test_it_is_all_there_after_reopening_even_elsewhere(index: Index, student: H
     described = json.loads((moved / "index.json").read_text())
     assert described["format_version"] == 3
     assert described["model"] == {
-        "path": None, "relative_path": None, "fingerprint": "student-1", "prompt_hash": "prompt-1"
-    }  # fmt: skip
+        "path": None,
+        "relative_path": None,
+        "fingerprint": "student-1",
+        "prompt_hash": "prompt-1",
+        "document_fingerprint": "student-1",
+    }
     assert (described["dimension"], described["bias"]) == (16, -0.25)
 
 
