@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from stored_results import NAMES, load, seeds
 
 __all__ = ["PAPER", "rationale"]
 
 DATASETS = ("esconv", "saycan", "alfred")
 
 
+def _is(system: str) -> Callable[[str], bool]:
+    return lambda found: found == system
+
+
 def _dense(prompted: bool) -> Callable[[str], bool]:
-    return lambda system: system.startswith("dense:") and "MiniLM" not in system and ("prompted" in system) == prompted
+    return lambda found: found.startswith("dense:") and found not in NAMES and ("prompted" in found) == prompted
 
 
 ROWS: dict[str, Callable[[str], bool]] = {
-    "BM25": lambda system: system == "bm25",
-    "all-MiniLM-L6-v2, off the shelf": lambda system: system == "dense:all-MiniLM-L6-v2",
-    "bi-encoder, same backbone": _dense(prompted=False),
+    **{NAMES[system]: _is(system) for system in ("bm25", "dense:all-MiniLM-L6-v2")},
+    NAMES["dense"]: _dense(prompted=False),
     "the same, prompted": _dense(prompted=True),
-    "classifier that sees all documents": lambda system: system == "classifier",
-    "untrained teacher": lambda system: system == "untrained",
-    "reranker with a linear head": lambda system: system == "linear-head",
-    "teacher, by DPO": lambda system: system.startswith("teacher:") and "dpo" in system,
-    "teacher": lambda system: system == "teacher",
-    "**student** (folded)": lambda system: system == "student",
+    **{NAMES[system]: _is(system) for system in ("classifier", "untrained", "linear-head")},
+    "teacher, by DPO": lambda found: found.startswith("teacher:") and "dpo" in found,
+    **{NAMES[system]: _is(system) for system in ("teacher", "student")},
 }
 PAPER = {
     "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
@@ -35,13 +36,13 @@ PAPER = {
 }
 """R@1 and MRR in percent, of a 7B model (arXiv 2604.23336)."""
 
-_AS_OURS = {"best bi-encoder": "bi-encoder, same backbone", "student": "**student** (folded)", "teacher": "teacher"}
+_AS_OURS = {"best bi-encoder": "dense"}
 
 
 def rationale(results: Path) -> list[str]:
     """One row a system, one column a dataset, the paper's figures beside those that it has."""
     paths = {name: results / f"{name}.json" for name in DATASETS}
-    reports = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    reports = {name: load(path) for name, path in paths.items() if path.exists()}
     columns = [title for name in reports for title in ([name, f"{name}, the paper"] if name in PAPER else [name])]
     lines = [
         "## Retrieval that needs reasoning: all systems",
@@ -57,8 +58,8 @@ def rationale(results: Path) -> list[str]:
         for name, report in reports.items():
             cells.append(_cell(report, belongs, results, name))
             if name in PAPER:
-                theirs = (f"{r1} / {mrr}" for system, (r1, mrr) in PAPER[name].items() if _AS_OURS[system] == title)
-                cells.append("".join(theirs))
+                theirs = {NAMES[_AS_OURS.get(system, system)]: figures for system, figures in PAPER[name].items()}
+                cells.append(" / ".join(map(str, theirs.get(title, ()))))
         if any(cells):
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return [*lines, ""]
@@ -70,8 +71,8 @@ def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path,
     if not systems:
         return ""
     system = max(systems, key=lambda system: report["systems"][system]["MRR@10"])
-    others = sorted(results.glob(f"{name}-seed*.json")) if system == "student" else []
-    found = [report["systems"][system], *(json.loads(path.read_text())["systems"][system] for path in others)]
+    others = seeds(results, name) if system == "student" else []
+    found = [one["systems"][system] for one in (report, *others)]
     figures = " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
     queries = found[0]["queries"]
     return figures if queries == report["queries"] else f"{figures} ({queries:,})"

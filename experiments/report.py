@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,6 +11,7 @@ from typing import Any
 from ablation_report import ablations, directions, taps
 from generation_report import generation
 from rationale_report import PAPER, rationale
+from stored_results import NAMES, load, seeds
 
 from rabtriever.evaluation import paired_difference
 
@@ -28,20 +28,6 @@ _PAPER_FACTS = (
     "between systems compares."
 )
 
-NAMES = {
-    "student": "**student** (folded)",
-    "rerank": "student, then teacher",
-    "teacher": "teacher",
-    "untrained": "untrained teacher",
-    "bm25": "BM25",
-    "dense": "bi-encoder, same backbone",
-    "dense:all-MiniLM-L6-v2": "all-MiniLM-L6-v2, off the shelf",
-    "linear-head": "reranker with a linear head",
-    "classifier": "classifier that sees all documents",
-    "untrained-classifier": "the same, untrained",
-}
-
-
 _BM25 = " (bm25s, English stop words)"
 _SELECTED = "'s best "
 """In the description of a system that reads only what another one has found."""
@@ -49,21 +35,20 @@ _SELECTED = "'s best "
 
 def section(name: str, results: Path) -> list[str]:
     """One dataset: a table of systems, what the student keeps, and every difference with its interval."""
-    main = json.loads((results / f"{name}.json").read_text())
-    seeds = [json.loads(path.read_text()) for path in sorted(results.glob(f"{name}-seed*.json"))]
+    main, others = load(results / f"{name}.json"), seeds(results, name)
     lines = [f"## {name}", "", f"{main['queries']:,} {main['split']} queries; data `{main['fingerprint'][:12]}`."]
     training = results / f"{name}-training.json"
     if training.exists():
-        lines += ["", _training(json.loads(training.read_text()))]
+        lines += ["", _training(load(training))]
     lines += ["", "| system | " + " | ".join(MEASURES) + " | ms/query | queries |", "|---" * (len(MEASURES) + 3) + "|"]
     for system, figures in main["systems"].items():
-        cells = [_figure(system, measure, figures, seeds) for measure in MEASURES]
+        cells = [_figure(system, measure, figures, others) for measure in MEASURES]
         time = f"{figures['ms_per_query']:,.1f} | {figures['queries']:,} |"
         lines.append(f"| {_named(system, figures)} | {' | '.join(cells)} | {time}")
-    if seeds:
-        lines += ["", f"The student: mean and standard deviation of {len(seeds) + 1} seeds on the same teacher."]
-    lines += ["", *_kept(main, seeds), "", *_paper(name)]
-    return [*lines, "", *_differences(main, seeds), ""]
+    if others:
+        lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
+    lines += ["", *_kept(main, others), "", *_paper(name)]
+    return [*lines, "", *_differences(main, others), ""]
 
 
 def _named(system: str, figures: dict[str, Any]) -> str:
@@ -134,7 +119,7 @@ def other_datasets(model: str, results: Path) -> list[str]:
     paths = sorted(results.glob(f"{start}*.json"))
     if not paths:
         return []
-    reports = {path.stem.removeprefix(start): json.loads(path.read_text()) for path in paths}
+    reports = {path.stem.removeprefix(start): load(path) for path in paths}
     names = list(reports)
     lines = [f"## {model} on other datasets", ""]
     for name, report in reports.items():
@@ -142,7 +127,7 @@ def other_datasets(model: str, results: Path) -> list[str]:
         lines.append(f"- {name}: {queries}; data `{report['fingerprint'][:12]}`.")
     training = results / f"{model}-training.json"
     if training.exists() and not (results / f"{model}.json").exists():  # else its own section says so
-        lines += ["", _training(json.loads(training.read_text()))]
+        lines += ["", _training(load(training))]
     described = {
         system: _named(system, figures) for report in reports.values() for system, figures in report["systems"].items()
     }
@@ -230,17 +215,17 @@ def main() -> None:
         lines += section(name, options.results)
     for name in MERGED:
         lines += other_datasets(name, options.results)
-    studies = [json.loads(path.read_text()) for path in sorted(options.results.glob("ablations-*.json"))]
+    studies = [load(path) for path in sorted(options.results.glob("ablations-*.json"))]
     lines += directions(studies) if studies else []
     for study in studies:
         lines += ablations(study)
     for path in sorted(options.results.glob("taps-*.json")):
-        lines += taps(json.loads(path.read_text()))
+        lines += taps(load(path))
     for path in sorted(options.results.glob("generation-*.json")):
-        lines += generation(json.loads(path.read_text()))
+        lines += generation(load(path))
     times = options.results / "complexity.json"
     if times.exists():
-        lines += complexity(json.loads(times.read_text()))
+        lines += complexity(load(times))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text("\n".join(lines).rstrip() + "\n")
     print(f"{options.output}: {', '.join(names)}")

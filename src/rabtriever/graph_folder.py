@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rabtriever.numerics import DType
 
 __all__ = [
-    "FORMAT",
     "GRAPH",
     "MARKER",
     "PIPELINE",
@@ -54,7 +53,7 @@ Run = Callable[[str, "NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float
 """(``query`` or ``document``, ids ``(n, L)``, attention mask ``(n, L)``, keys and values of what comes before in every
 row ``(2 layers, heads, L', d_head)``) -> vectors ``(n, k)``."""
 
-FORMAT: Literal[5] = 5
+_FORMAT: Literal[5] = 5
 
 
 class GraphConfig(BaseModel):
@@ -79,7 +78,7 @@ class GraphConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[5] = FORMAT
+    format_version: Literal[5] = _FORMAT
     kind: Runtime
     source: str
     relative_source: str | None
@@ -110,9 +109,9 @@ class GraphConfig(BaseModel):
                 f"{folder} is an export for {kind}, which this package does not run",
                 hint="give the model that it was made from, or export that with --to openvino",
             )
-        if isinstance(content, dict) and content.get("format_version") != FORMAT:
+        if isinstance(content, dict) and content.get("format_version") != _FORMAT:
             raise InputError(
-                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {FORMAT}",
+                f"{path}: format_version is {content.get('format_version')!r}, and this Rabtriever reads {_FORMAT}",
                 hint="export the model again: rabtriever export MODEL OUT --to openvino",
             )
         try:

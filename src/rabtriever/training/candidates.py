@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bm25Negatives",
+    "HardNegatives",
     "JudgedNegatives",
     "draw",
     "hard_negatives",
@@ -96,7 +97,7 @@ def mix(
     query: Query,
     count: int,
     rng: Generator,
-    hard: Bm25Negatives | JudgedNegatives,
+    hard: HardNegatives,
 ) -> list[str]:
     """Wrong documents, half of them (rounded down) drawn from hard ones, the others at random from all.
 
@@ -152,7 +153,11 @@ class Bm25Negatives:
         return [self._ids[i] for i in ranked if self._ids[i] in wrong][:count]
 
 
-def hard_negatives(policy: str, dataset: Dataset) -> Bm25Negatives | JudgedNegatives | None:
+HardNegatives = Bm25Negatives | JudgedNegatives
+"""Wrong documents of a query that look right, the likeliest first."""
+
+
+def hard_negatives(policy: str, dataset: Dataset) -> HardNegatives | None:
     """Where a policy finds documents that look right and are not; None where it draws or mines them.
 
     Raises:

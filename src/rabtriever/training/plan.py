@@ -50,6 +50,9 @@ class Plan:
         score_pairs: The current model, for ``mined:K``.
         folder: Where each epoch's draw is kept, since a mined one cannot be drawn again; None keeps nothing.
         processes: Those that train together, of whom the first draws.
+
+    Attributes:
+        hard: Where the policy finds hard documents; None where it draws or mines them.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Plan:
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
         self._folder, self._processes = folder, processes or Processes()
-        self._hard = hard_negatives(config.candidates, dataset)
+        self.hard = hard_negatives(config.candidates, dataset)
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
 
     @property
@@ -138,9 +141,9 @@ class Plan:
             assert self.count is not None
             mined = mine(self.dataset, "train", order, self.count, rng, self.score_pairs)
             return [(query.id, mined[query.id]) for query in order]
-        if self._hard is not None:
+        if self.hard is not None:
             assert self.count is not None
-            hard, count = self._hard, self.count
+            hard, count = self.hard, self.count
             if self.kind == "bm25":
                 return [(query.id, hard("train", query, count)) for query in order]
             return [(query.id, mix(self.dataset, "train", query, count, rng, hard)) for query in order]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rabtriever.progress import Progress, SilentProgress, format_duration
-from rabtriever.training.candidates import draw, hard_negatives, mix, training_queries, wrong_documents
+from rabtriever.training.candidates import draw, mix, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.processes import Processes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rabtriever.data import Dataset
     from rabtriever.reranker import Reranker
     from rabtriever.training.budget import Budget
-    from rabtriever.training.candidates import ScorePairs
+    from rabtriever.training.candidates import HardNegatives, ScorePairs
     from rabtriever.training.step import Step
 
 __all__ = ["fit"]
@@ -162,16 +162,17 @@ def _tokens_per_second(trained: TrainedWeights, step: Step, teacher: Reranker, c
     return step.tokens / (time.perf_counter() - begin)
 
 
-def dev_groups(dataset: Dataset, config: TeacherConfig, seed: int) -> list[tuple[str, list[str], int]]:
+def dev_groups(
+    dataset: Dataset, config: TeacherConfig, seed: int, hard: HardNegatives | None = None
+) -> list[tuple[str, list[str], int]]:
     """Dev queries with their candidates, the right ones first: (query, documents, how many are right).
 
-    Where training draws hard documents, half of the wrong ones are hard here too: random ones alone tell good
-    teachers from bad ones no better than they teach them.
+    Where training draws documents from ``hard``, half of the wrong ones come from there too: random ones alone tell
+    good teachers from bad ones no better than they teach them.
     """
     if "dev" not in dataset.qrels or not dataset.split("dev"):
         return []
     rng = np.random.default_rng([seed, 1])
-    hard = hard_negatives(config.candidates, dataset)
     groups = []
     for query in training_queries(dataset, "dev", config.dev_queries, seed):
         right = sorted(dataset.relevant("dev", query.id))
@@ -217,7 +218,7 @@ def _train(
 ) -> dict[str, Any]:
     from rabtriever.training.trainer import TeacherTrainer, last_checkpoint, training_arguments
 
-    groups = dev_groups(dataset, config, seed)
+    groups = dev_groups(dataset, config, seed, plan.hard)
     arguments = training_arguments(config, steps, folder, seed, evaluated=bool(groups) and config.evaluations > 0)
     with progress.task("teacher", total=steps, unit="steps") as task:
         trainer = TeacherTrainer(
