@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +13,10 @@ from rabtriever.errors import InputError
 from rabtriever.training.candidates import (
     Bm25Negatives,
     JudgedNegatives,
+    Mixture,
     draw,
     mine,
-    mix,
+    mixture,
     training_queries,
     wrong_documents,
 )
@@ -52,6 +54,14 @@ def test_draws_are_distinct_and_repeatable() -> None:
     assert draw([], 3, rng()) == []
 
 
+def test_weights_say_how_likely_each_one_is() -> None:
+    drawn = rng()
+    times = Counter(draw("abcd", 1, drawn, [1, 1, 8, 10])[0] for _ in range(2000))
+    assert [times[i] / 2000 for i in "abcd"] == pytest.approx([0.05, 0.05, 0.4, 0.5], abs=0.04)
+    assert sorted(draw("abcd", 4, drawn, [1, 1, 8, 10])) == list("abcd")
+    assert len(set(draw("abcd", 3, drawn, [1, 1, 8, 10]))) == 3
+
+
 def test_judged_ones_are_half_and_never_copies_of_a_right_one() -> None:
     corpus = {str(i): Document(str(i), f"text {i}") for i in range(30)} | {"copy": Document("copy", "text 0")}
     grades = {"0": 1, "copy": 0, **{str(i): 0 for i in range(3, 9)}}
@@ -59,13 +69,14 @@ def test_judged_ones_are_half_and_never_copies_of_a_right_one() -> None:
         "graded", corpus, {"q": Query("q", "?"), "r": Query("r", "!")}, {"train": {"q": grades, "r": {"1": 2}}}
     )
     hard = JudgedNegatives(dataset)
+    mix = Mixture(dataset, hard)
     assert hard("train", dataset.queries["q"], 1) == [str(i) for i in range(3, 9)]
     for seed in range(5):
-        drawn = mix(dataset, "train", dataset.queries["q"], 6, rng(seed), hard)
+        drawn = mix("train", dataset.queries["q"], 6, rng(seed))
         assert len(set(drawn)) == 6
         assert set(drawn[:3]) <= {str(i) for i in range(3, 9)}
         assert not set(drawn) & {"0", "copy"}
-        assert len(mix(dataset, "train", dataset.queries["r"], 6, rng(seed), hard)) == 6  # random where none is judged
+        assert len(mix("train", dataset.queries["r"], 6, rng(seed))) == 6  # random where none is judged
     with pytest.raises(InputError, match="no training query with a document judged wrong"):
         JudgedNegatives(toy_dataset())
 
@@ -124,16 +135,44 @@ def test_a_mix_is_half_hard_and_half_random() -> None:
     far = [Document(f"far-{i}", f"open window {i}") for i in range(40)]
     documents = {d.id: d for d in (Document("right", "wipe the coke"), *near, *far)}
     dataset = Dataset("mix", documents, {"q": Query("q", "I spilled my coke")}, {"train": {"q": {"right": 1}}})
-    drawn, hard = rng(), Bm25Negatives(dataset)
+    drawn, mix = rng(), Mixture(dataset, Bm25Negatives(dataset))
     seen: set[str] = set()
     for _ in range(50):
-        ids = mix(dataset, "train", dataset.queries["q"], 5, drawn, hard)
+        ids = mix("train", dataset.queries["q"], 5, drawn)
         assert len(set(ids)) == 5
         assert "right" not in ids
         assert all(i.startswith("near") for i in ids[:2])  # BM25's eight best, all of which share a word
         seen |= set(ids)
     assert {d.id for d in near} <= seen
     assert len(seen) > 30  # the others come from everywhere
+
+
+def test_balanced_others_come_as_often_as_they_are_right_elsewhere() -> None:
+    """Of 100 steps 40 are the last one, "done": it must be refused as often as it is to be accepted."""
+    corpus = {f"d{i}": Document(f"d{i}", f"word{i}") for i in range(60)} | {"done": Document("done", "done")}
+    queries = {f"q{i}": Query(f"q{i}", f"word{i % 50}") for i in range(100)}
+    rows = {f"q{i}": {"done": 1} if i < 40 else {f"d{i % 50}": 1, "done": 0} for i in range(100)}
+    dataset = Dataset("steps", corpus, queries, {"train": rows, "dev": {"q99": {"d49": 1}}})
+    hard = Bm25Negatives(dataset)
+
+    def share(mix: Mixture, split: str) -> float:
+        drawn = rng()
+        return float(np.mean(["done" in mix(split, queries["q99"], 4, drawn)[2:] for _ in range(300)]))
+
+    for split in ("train", "dev"):  # always by what is right in training
+        assert share(Mixture(dataset, hard), split) < 0.1
+        assert 0.35 < share(Mixture(dataset, hard, balanced=True), split) < 0.55  # two draws of 41 in 161
+    for _ in range(20):  # never a right one, however often it is right
+        assert "done" not in Mixture(dataset, hard, balanced=True)("train", queries["q0"], 4, rng())
+
+
+def test_a_policy_finds_its_mixture() -> None:
+    dataset = toy_dataset()
+    assert mixture("random:3", dataset) is mixture("mined:3", dataset) is mixture("all", dataset) is None
+    for policy in ("bm25:3", "mixed:3", "balanced:3"):
+        found = mixture(policy, dataset)
+        assert found is not None
+        assert isinstance(found.hard, Bm25Negatives)
 
 
 def test_training_queries_are_a_seeded_draw_in_file_order() -> None:

@@ -47,7 +47,8 @@ def test_an_epoch_visits_each_query_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "count"), [("all", 5), ("random:2", 2), ("bm25:3", 3), ("mined:1", 1), ("mixed:3", 3), ("mixed:1", 1)]
+    ("policy", "count"),
+    [("all", 5), ("random:2", 2), ("bm25:3", 3), ("mined:1", 1), ("mixed:3", 3), ("mixed:1", 1), ("balanced:3", 3)],
 )
 def test_each_query_brings_its_right_and_so_many_wrong_documents(policy: str, count: int) -> None:
     p = plan(ALL.model_copy(update={"candidates": policy}))

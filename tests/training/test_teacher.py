@@ -26,7 +26,7 @@ from rabtriever.training import checkpoint
 from rabtriever.training import teacher as module
 from rabtriever.training.budget import Budget
 from rabtriever.training.callback import patience_is_out
-from rabtriever.training.candidates import Bm25Negatives, hard_negatives
+from rabtriever.training.candidates import Bm25Negatives, mixture
 from rabtriever.training.config import LoraConfig, TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.step import Step, answer_losses, apart_loss, step_losses
@@ -326,10 +326,10 @@ def test_dev_meets_hard_documents_where_training_does() -> None:
 
     def near(candidates: str) -> list[int]:
         config = FULL.model_copy(update={"candidates": candidates, "dev_candidates": 7, "dev_queries": 8})
-        hard = hard_negatives(candidates, dataset)
-        groups = dev_groups(dataset, config, 0, hard)
+        mix = mixture(candidates, dataset)
+        groups = dev_groups(dataset, config, 0, mix)
         assert all(len(set(documents)) == 7 and right == 1 for _, documents, right in groups)
-        assert groups == dev_groups(dataset, config, 0, hard)
+        assert groups == dev_groups(dataset, config, 0, mix)
         return [sum("apple" in document for document in documents[1:]) for _, documents, _ in groups]
 
     assert min(near("mixed:2")) >= 3
@@ -337,7 +337,7 @@ def test_dev_meets_hard_documents_where_training_does() -> None:
     assert max(near("random:2")) < 3
 
 
-@pytest.mark.parametrize(("candidates", "hard"), [("random:2", None), ("bm25:2", Bm25Negatives)])
+@pytest.mark.parametrize(("candidates", "hard"), [("random:2", None), ("balanced:2", Bm25Negatives)])
 def test_training_measures_dev_on_the_documents_that_it_draws_from(
     candidates: str, hard: type | None, new_teacher: NewTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,7 +350,7 @@ def test_training_measures_dev_on_the_documents_that_it_draws_from(
 
     monkeypatch.setattr(module, "dev_groups", noted)
     new_teacher().fit(DATA, FULL.model_copy(update={"candidates": candidates}))
-    assert [None if found is None else type(found) for found in given] == [hard]
+    assert [None if found is None else type(found.hard) for found in given] == [hard]
 
 
 @pytest.mark.parametrize("mrrs", [(0.9, 0.5, 0.2), (0.2, 0.9, 0.5), (0.2, 0.5, 0.9), (0.4, 0.2, 0.9), (0.5, 0.5, 0.5)])

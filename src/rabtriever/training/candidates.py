@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,18 @@ __all__ = [
     "Bm25Negatives",
     "HardNegatives",
     "JudgedNegatives",
+    "Mixture",
     "draw",
-    "hard_negatives",
     "mine",
-    "mix",
+    "mixture",
     "parse_policy",
     "training_queries",
     "wrong_documents",
 ]
 
 _POOL = 4
-"""``mined:K`` keeps the K best-scored of this many times K random wrong documents; ``mixed:K`` draws its hard ones from
-BM25's best, of which there are this many times as many; ``judged:K`` from all that are judged wrong."""
+"""``mined:K`` keeps the K best-scored of this many times K random wrong documents; ``mixed:K`` and ``balanced:K`` draw
+their hard ones from BM25's best, of which there are this many times as many; ``judged:K`` from all judged wrong."""
 
 ScorePairs = Callable[[Sequence[tuple[str, str]]], "np.ndarray[tuple[int], np.dtype[np.float32]]"]
 
@@ -67,11 +68,15 @@ def wrong_documents(dataset: Dataset, split: str, query: Query) -> list[str]:
     return [i for i, document in dataset.corpus.items() if i not in right and document.content not in texts]
 
 
-def draw(ids: Sequence[str], count: int | None, rng: Generator) -> list[str]:
-    """``count`` of the ids at random, or all of them where there are no more (or ``count`` is None)."""
+def draw(ids: Sequence[str], count: int | None, rng: Generator, weights: Sequence[float] | None = None) -> list[str]:
+    """``count`` of the ids at random, or all of them where there are no more (or ``count`` is None).
+
+    ``weights`` (positive) say how likely each one is beside the others; None is all alike.
+    """
     if count is None or count >= len(ids):
         return list(ids)
-    return [ids[i] for i in rng.choice(len(ids), size=count, replace=False)]
+    p = None if weights is None else np.asarray(weights, float) / np.sum(weights)
+    return [ids[i] for i in rng.choice(len(ids), size=count, replace=False, p=p)]
 
 
 def mine(
@@ -91,22 +96,37 @@ def mine(
     return out
 
 
-def mix(
-    dataset: Dataset,
-    split: str,
-    query: Query,
-    count: int,
-    rng: Generator,
-    hard: HardNegatives,
-) -> list[str]:
-    """Wrong documents, half of them (rounded down) drawn from hard ones, the others at random from all.
+class Mixture:
+    """Wrong documents of which half (rounded down) are drawn from hard ones, the others from all.
 
     Hard ones alone would never show what has nothing to do with the query, random ones alone seldom what is nearly
     right.
+
+    Args:
+        dataset: Whose corpus is drawn from.
+        hard: Where the hard ones come from.
+        balanced: The others come by the share that is right of each in training (plus one), not all alike. A document
+            that is right for every sixth query, and as a wrong one seldom seen, would be called right too often.
+
+    Raises:
+        DataError: If they are to be balanced and there is no split ``train``.
     """
-    near = draw(hard(split, query, _POOL * (count // 2)), count // 2, rng)
-    others = [i for i in wrong_documents(dataset, split, query) if i not in set(near)]
-    return near + draw(others, count - len(near), rng)
+
+    def __init__(self, dataset: Dataset, hard: HardNegatives, balanced: bool = False) -> None:
+        self.dataset, self.hard = dataset, hard
+        self._times_right: Counter[str] | None = None
+        if balanced:
+            rows = dataset.judgements("train").values()
+            self._times_right = Counter(i for grades in rows for i, grade in grades.items() if grade > 0)
+
+    def __call__(self, split: str, query: Query, count: int, rng: Generator) -> list[str]:
+        """``count`` of a query's wrong documents, the hard ones first."""
+        near = draw(self.hard(split, query, _POOL * (count // 2)), count // 2, rng)
+        taken = set(near)
+        others = [i for i in wrong_documents(self.dataset, split, query) if i not in taken]
+        times = self._times_right
+        weights = None if times is None else [1 + times[i] for i in others]
+        return near + draw(others, count - len(near), rng, weights)
 
 
 class JudgedNegatives:
@@ -157,13 +177,15 @@ HardNegatives = Bm25Negatives | JudgedNegatives
 """Wrong documents of a query that look right, the likeliest first."""
 
 
-def hard_negatives(policy: str, dataset: Dataset) -> HardNegatives | None:
-    """Where a policy finds documents that look right and are not; None where it draws or mines them.
+def mixture(policy: str, dataset: Dataset) -> Mixture | None:
+    """What a policy with hard wrong documents draws from; None where it draws at random or mines.
 
     Raises:
         InputError: For ``judged:K``, if no query of ``train`` has a document judged wrong.
     """
     kind, _ = parse_policy(policy)
     if kind == "judged":
-        return JudgedNegatives(dataset)
-    return Bm25Negatives(dataset) if kind in ("bm25", "mixed") else None
+        return Mixture(dataset, JudgedNegatives(dataset))
+    if kind in ("bm25", "mixed", "balanced"):
+        return Mixture(dataset, Bm25Negatives(dataset), balanced=kind == "balanced")
+    return None

@@ -12,7 +12,7 @@ from rabtriever.prompt import PromptConfig
 __all__ = ["DistillConfig", "LoraConfig", "QuerySideConfig", "TeacherConfig", "TrainConfig"]
 
 _POLICIES = {
-    "teacher": ("all", "random", "mined", "bm25", "mixed", "judged"),
+    "teacher": ("all", "random", "mined", "bm25", "mixed", "balanced", "judged"),
     "distill": ("all", "random", "on-policy"),
 }
 
@@ -70,8 +70,9 @@ class TeacherConfig(_Config):
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
     candidates: str = Field(
         "random:5",
-        description="Wrong documents per query: all, random:K, mined:K, bm25:K, mixed:K (half BM25's, half random), or "
-        "judged:K (half of those judged wrong, by a score of 0, half random).",
+        description="Wrong documents per query: all, random:K, mined:K, bm25:K, mixed:K (half BM25's, half random), "
+        "balanced:K (half BM25's, the others as often as they are right elsewhere), or judged:K (half of those judged "
+        "wrong, by a score of 0, half random).",
     )
     queries_per_step: int = Field(2, ge=1, description="Queries whose pairs make one optimiser step.")
     batch_tokens: int = Field(

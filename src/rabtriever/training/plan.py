@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.files import read_json, write_json
-from rabtriever.training.candidates import draw, hard_negatives, mine, mix, parse_policy, wrong_documents
+from rabtriever.training.candidates import draw, mine, mixture, parse_policy, wrong_documents
 from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Plan:
         processes: Those that train together, of whom the first draws.
 
     Attributes:
-        hard: Where the policy finds hard documents; None where it draws or mines them.
+        mixture: What a policy with hard documents draws from; None where it draws at random or mines them.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Plan:
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
         self._folder, self._processes = folder, processes or Processes()
-        self.hard = hard_negatives(config.candidates, dataset)
+        self.mixture = mixture(config.candidates, dataset)
         self._epoch: tuple[int, list[tuple[str, list[str]]]] | None = None
 
     @property
@@ -141,10 +141,10 @@ class Plan:
             assert self.count is not None
             mined = mine(self.dataset, "train", order, self.count, rng, self.score_pairs)
             return [(query.id, mined[query.id]) for query in order]
-        if self.hard is not None:
+        if self.mixture is not None:
             assert self.count is not None
-            hard, count = self.hard, self.count
+            of, count = self.mixture, self.count
             if self.kind == "bm25":
-                return [(query.id, hard("train", query, count)) for query in order]
-            return [(query.id, mix(self.dataset, "train", query, count, rng, hard)) for query in order]
+                return [(query.id, of.hard("train", query, count)) for query in order]
+            return [(query.id, of("train", query, count, rng)) for query in order]
         return [(query.id, draw(wrong_documents(self.dataset, "train", query), self.count, rng)) for query in order]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rabtriever.progress import Progress, SilentProgress, format_duration
-from rabtriever.training.candidates import draw, mix, training_queries, wrong_documents
+from rabtriever.training.candidates import draw, training_queries, wrong_documents
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.processes import Processes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rabtriever.data import Dataset
     from rabtriever.reranker import Reranker
     from rabtriever.training.budget import Budget
-    from rabtriever.training.candidates import HardNegatives, ScorePairs
+    from rabtriever.training.candidates import Mixture, ScorePairs
     from rabtriever.training.step import Step
 
 __all__ = ["fit"]
@@ -163,12 +163,12 @@ def _tokens_per_second(trained: TrainedWeights, step: Step, teacher: Reranker, c
 
 
 def dev_groups(
-    dataset: Dataset, config: TeacherConfig, seed: int, hard: HardNegatives | None = None
+    dataset: Dataset, config: TeacherConfig, seed: int, mixture: Mixture | None = None
 ) -> list[tuple[str, list[str], int]]:
     """Dev queries with their candidates, the right ones first: (query, documents, how many are right).
 
-    Where training draws documents from ``hard``, half of the wrong ones come from there too: random ones alone tell
-    good teachers from bad ones no better than they teach them.
+    Where training draws documents from a ``mixture``, so does this: random ones alone tell good teachers from bad ones
+    no better than they teach them.
     """
     if "dev" not in dataset.qrels or not dataset.split("dev"):
         return []
@@ -177,10 +177,10 @@ def dev_groups(
     for query in training_queries(dataset, "dev", config.dev_queries, seed):
         right = sorted(dataset.relevant("dev", query.id))
         count = max(1, config.dev_candidates - len(right))
-        if hard is None:
+        if mixture is None:
             wrong = draw(wrong_documents(dataset, "dev", query), count, rng)
         else:
-            wrong = mix(dataset, "dev", query, count, rng, hard)
+            wrong = mixture("dev", query, count, rng)
         groups.append((query.text, [dataset.corpus[i].content for i in right + wrong], len(right)))
     return groups
 
@@ -218,7 +218,7 @@ def _train(
 ) -> dict[str, Any]:
     from rabtriever.training.trainer import TeacherTrainer, last_checkpoint, training_arguments
 
-    groups = dev_groups(dataset, config, seed, plan.hard)
+    groups = dev_groups(dataset, config, seed, plan.mixture)
     arguments = training_arguments(config, steps, folder, seed, evaluated=bool(groups) and config.evaluations > 0)
     with progress.task("teacher", total=steps, unit="steps") as task:
         trainer = TeacherTrainer(
