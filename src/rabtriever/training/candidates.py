@@ -185,7 +185,7 @@ def mixture(policy: str, dataset: Dataset) -> Mixture | None:
     """
     kind, _ = parse_policy(policy)
     if kind == "judged":
-        return Mixture(dataset, JudgedNegatives(dataset))
+        return Mixture(dataset, JudgedNegatives(dataset), balanced=True)
     if kind in ("bm25", "mixed", "balanced"):
         return Mixture(dataset, Bm25Negatives(dataset), balanced=kind == "balanced")
     return None

@@ -71,8 +71,8 @@ class TeacherConfig(_Config):
     candidates: str = Field(
         "random:5",
         description="Wrong documents per query: all, random:K, mined:K, bm25:K, mixed:K (half BM25's, half random), "
-        "balanced:K (half BM25's, the others as often as they are right elsewhere), or judged:K (half of those judged "
-        "wrong, by a score of 0, half random).",
+        "balanced:K (half BM25's, the others as often as they are right elsewhere), or judged:K (the same with those "
+        "judged wrong, by a score of 0, for BM25's).",
     )
     queries_per_step: int = Field(2, ge=1, description="Queries whose pairs make one optimiser step.")
     batch_tokens: int = Field(
