@@ -127,7 +127,7 @@ def test_labels_alone_put_the_right_documents_first(teacher: Reranker, store: Pa
 def test_a_drawn_part_of_a_large_corpus_does(
     teacher: Reranker, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rabtriever.training.student_loss.MOST_DOCUMENTS", 2)
+    monkeypatch.setattr("rabtriever.training.predictor_loop.MOST_DOCUMENTS", 2)
     with pytest.raises(KeyboardInterrupt):
         distill(teacher, DATA, QUICK, tmp_path, store=store, progress=StopAt("student", 2))
     resumed = distill(teacher, DATA, QUICK, tmp_path, store=store)

@@ -106,7 +106,7 @@ class TeacherConfig(_Config):
 
 
 class QuerySideConfig(_Config):
-    """After stage III, on its queries and by its loss: an adapter that queries alone are read with.
+    """After stage III: an adapter that queries alone are read with, trained on labels.
 
     Example:
         >>> QuerySideConfig(epochs=2).lora.rank
@@ -120,6 +120,7 @@ class QuerySideConfig(_Config):
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
     epochs: float = Field(1.0, gt=0.0, description="Passes over the training queries.")
+    max_queries: int | None = Field(None, ge=1, description="At most this many training queries, drawn by seed.")
     batch_queries: int = Field(16, ge=1, description="Queries per step.")
     evaluations: int = Field(4, ge=1, description="How often dev MRR is measured on the way; the best state is kept.")
 

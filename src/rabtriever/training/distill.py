@@ -96,7 +96,7 @@ def distill(
         student = Retriever(teacher, predictor)
         if config.query_side is not None:
             folder = Path(output or scratch) / "query-side"
-            queries_loop = QueryLoop(student, pairs, dev, config, seed, folder, progress)
+            queries_loop = QueryLoop(student, dataset, dev, config.query_side, seed, folder, progress)
             side, report["query_side"] = queries_loop.run()
             student = Retriever(teacher, predictor, side)
     student.training["distill"] = {

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rabtriever.errors import InputError
-from rabtriever.losses import effective_rank
+from rabtriever.losses import distillation_loss, effective_rank, label_cross_entropy, log_odds, ranking_divergence
 from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
+from rabtriever.training.labels import MOST_DOCUMENTS
 from rabtriever.training.schedule import warm_cosine
-from rabtriever.training.student_loss import StudentLoss
 
 if TYPE_CHECKING:
     from rabtriever.progress import Progress
     from rabtriever.reranker import Reranker
     from rabtriever.training.config import DistillConfig
-    from rabtriever.training.pairs import DevSet, PairSet
+    from rabtriever.training.pairs import Batch, DevSet, PairSet
 
 __all__ = ["PredictorLoop"]
 
@@ -33,7 +33,7 @@ class PredictorLoop:
     """Trains a predictor on a set of judged pairs.
 
     Args:
-        teacher: Whose student it is.
+        teacher: Its answer rows (and head, for the divergence over the vocabulary) are used.
         pairs: What to learn from.
         dev: What to choose the best state by, or None.
         config: Hyper-parameters.
@@ -57,7 +57,7 @@ class PredictorLoop:
         torch.manual_seed(seed)
         self.predictor = Predictor(teacher.backbone.hidden_size, config.predictor)
         self.predictor.fit_standardization(pairs.e_q, pairs.e_d)
-        self.loss = StudentLoss(teacher, pairs, config, self.predictor, self._documents)
+        self.scale = pairs.target_deviation() if config.normalize_target else None
         self.steps_per_epoch = -(-len(pairs.e_q) // config.batch_queries)
         self.optimizer = torch.optim.AdamW(
             self.predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -114,7 +114,8 @@ class PredictorLoop:
         )
         total = torch.zeros(4)
         for queries in torch.split(order, self.config.batch_queries):
-            loss, terms = self._loss(queries, epoch)
+            batch = self.pairs.batch(queries)
+            loss, terms = self._loss(batch, epoch)
             value = loss.detach().item()
             if not math.isfinite(value):
                 raise InputError(
@@ -129,18 +130,57 @@ class PredictorLoop:
             total += terms * len(queries) / len(order)
         return dict(zip(("mse", "kl", "ranking", "label"), total.tolist(), strict=True))
 
-    def _loss(self, queries: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         # The MLP runs once per query, the product once per pair.
-        predicted = self._predict(self.pairs.e_q[queries])
-        return self.loss(queries, predicted, self.seed * 1_000_003 + epoch, self._predict)
+        predicted = self._predict(self.pairs.e_q[batch.queries])
+        label = self._label_loss(batch.queries, predicted, epoch)
+        total = self.config.label_weight * label
+        if not len(batch.rows):  # labels alone teach these queries
+            return total, torch.stack([*torch.zeros(3), label.detach()])
+        taught, terms = self._teacher_loss(batch, predicted)
+        return total + taught, torch.stack([*terms, label.detach()])
 
     def _predict(self, e_q: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
             predicted = self.predictor.predict(e_q)
         return predicted.float()
 
-    def _documents(self, places: Tensor) -> Tensor:
-        return self.predictor.document(self.pairs.e_d[places])
+    def _teacher_loss(self, batch: Batch, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """What the teacher says of the batch's pairs: the weighted sum, and the error, divergence and ranking in it."""
+        target = self.pairs.outputs.states(batch.rows)
+        documents = self.predictor.document(self.pairs.e_d[batch.documents])
+        student = self.predictor.combine(predicted[batch.owner], documents)
+        ours, theirs = self.teacher.rows.logits(student), self.pairs.outputs.logits(batch.rows)
+        ranking = ranking_divergence(log_odds(ours), log_odds(theirs), batch.owner, self.config.kl)
+        if self.config.vocabulary:
+            device = self.teacher.backbone.device
+            ours = self.teacher.backbone.full_logits(student.to(device)).cpu()
+            with torch.no_grad():
+                theirs = self.teacher.backbone.full_logits(target.to(device)).cpu()
+        if (at := batch.positions) is not None and self.pairs.positions is not None:
+            everywhere = self._predict(self.pairs.positions.e_q[at.states])
+            student = self.predictor.combine(everywhere[at.place], documents[at.pair])
+            target = self.pairs.outputs.states(at.rows)
+        loss = distillation_loss(
+            student,
+            target,
+            ours,
+            theirs,
+            mse_weight=self.config.mse_weight,
+            kl_weight=self.config.kl_weight,
+            kl=self.config.kl,
+            scale=self.scale,
+        )
+        total = loss.total + self.config.ranking_weight * ranking if self.config.ranking_weight else loss.total
+        return total, torch.stack([loss.mse, loss.kl, ranking.detach()])
+
+    def _label_loss(self, queries: Tensor, predicted: Tensor, epoch: int) -> Tensor:
+        """What the labels say of the whole corpus: one matrix product, since all that is stored folds."""
+        if not self.config.label_weight:
+            return torch.zeros(())
+        columns, right = self.pairs.labels.draw(queries, MOST_DOCUMENTS, self.seed * 1_000_003 + epoch)
+        folded = self.predictor.fold_predicted(predicted, self.teacher.rows.direction)
+        return label_cross_entropy(folded @ self.predictor.document(self.pairs.e_d[columns]).T, right)
 
     @torch.inference_mode()
     def _measure(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Queries learn to be read: an adapter on the query side, while documents and teacher stay.
+"""Queries learn to be read: an adapter on the query side, trained on labels, while documents and teacher stay.
 
-After stage III, from its student on, and by its loss. A query is read once, forward and backward, against the vectors
-of its pairs and of the whole corpus, which are constant: a step costs as much as its queries, however many documents.
+After stage III, and from its student on. A query is read once, forward and backward, against the vectors of the whole
+corpus, which are constant: a step costs as much as its queries, however many documents there are.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rabtriever.adapters import adapter_state
 from rabtriever.errors import InputError
+from rabtriever.losses import label_cross_entropy
 from rabtriever.query_side import QuerySide
+from rabtriever.training.candidates import training_queries
 from rabtriever.training.checkpoint import load_state, load_weights, save_state
 from rabtriever.training.config import TeacherConfig
+from rabtriever.training.labels import MOST_DOCUMENTS, Labels, right_places
 from rabtriever.training.schedule import warm_cosine
-from rabtriever.training.student_loss import StudentLoss
 from rabtriever.training.trained_weights import TrainedWeights
 
 if TYPE_CHECKING:
+    from rabtriever.data import Dataset
     from rabtriever.progress import Progress
     from rabtriever.retriever import Retriever
-    from rabtriever.training.config import DistillConfig
-    from rabtriever.training.pairs import DevSet, PairSet
+    from rabtriever.training.config import QuerySideConfig
+    from rabtriever.training.pairs import DevSet
 
 __all__ = ["QueryLoop", "length_batches"]
 
@@ -64,9 +67,9 @@ class QueryLoop:
 
     Args:
         student: Where it starts from; of it :meth:`run` changes the predictor.
-        pairs: Its queries learn, from the teacher's word on their pairs and from their labels.
+        dataset: Its ``train`` split teaches.
         dev: What to choose the best state by, or None: then the last one is kept.
-        config: Stage III's hyper-parameters, ``query_side`` among them.
+        config: Hyper-parameters.
         seed: Seeds the start and every draw.
         folder: Where the state of the run is kept.
         progress: Where to report.
@@ -75,25 +78,24 @@ class QueryLoop:
     def __init__(
         self,
         student: Retriever,
-        pairs: PairSet,
+        dataset: Dataset,
         dev: DevSet | None,
-        config: DistillConfig,
+        config: QuerySideConfig,
         seed: int,
         folder: Path,
         progress: Progress,
     ) -> None:
-        assert config.query_side is not None
-        self.student, self.config, self.seed = student, config.query_side, seed
+        self.student, self.config, self.seed = student, config, seed
         self.folder, self.progress = folder, progress
-        self.ids = [student.reranker.prompt.query_ids(text) for text in pairs.query_texts]
-        with torch.no_grad():
-            self.documents = student.predictor.document(pairs.e_d)
-        self.loss = StudentLoss(
-            student.reranker, pairs, config, student.predictor, lambda places: self.documents[places]
+        queries = training_queries(dataset, "train", config.max_queries, seed)
+        self.ids = [student.reranker.prompt.query_ids(query.text) for query in queries]
+        self.labels = Labels(right_places(dataset, "train", queries), len(dataset.corpus))
+        self.documents = torch.from_numpy(
+            student.encode_document([document.content for document in dataset.corpus.values()])
         )
         self.dev = dev
-        self.steps = math.ceil(self.config.epochs * -(-len(self.ids) // self.config.batch_queries))
-        self.every = max(1, math.ceil(self.steps / self.config.evaluations))
+        self.steps = math.ceil(config.epochs * -(-len(self.ids) // config.batch_queries))
+        self.every = max(1, math.ceil(self.steps / config.evaluations))
         self.history: list[dict[str, float]] = []
         self.done, self.tokens, self.seconds = 0, 0, 0.0
 
@@ -179,13 +181,14 @@ class QueryLoop:
             load_weights(best, parameters)
 
     def _step(self, trained: TrainedWeights, batch: list[int], number: int) -> Tensor:
-        """The loss of the batch's queries, read as the adapter has them now."""
+        """Cross-entropy of the batch's labels over the corpus."""
         predictor = self.student.predictor.train()
         trained.backbone.model.train()
         with trained.autocast():
             states = trained.backbone.forward_alike([self.ids[row] for row in batch])
-        predicted = predictor.predict(states.float().cpu())
-        loss, _ = self.loss(torch.tensor(batch), predicted, self.seed * 1_000_003 + number)
+        folded = predictor.fold(states.float().cpu(), self.student.reranker.rows.direction)
+        columns, right = self.labels.draw(torch.tensor(batch), MOST_DOCUMENTS, self.seed * 1_000_003 + number)
+        loss = label_cross_entropy(folded @ self.documents[columns].T, right)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"the loss on queries became {loss.item()} at step {number + 1}",
