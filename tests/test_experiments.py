@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rabtriever import Dataset
+from rabtriever.data import Document, Query
 from rabtriever.evaluation import Report, SystemResult
 from rabtriever.evaluation.measures import MEASURES
 
@@ -127,6 +128,42 @@ def test_datasets_are_merged_and_a_large_one_is_thinned(tmp_path: Path) -> None:
     assert whole.relevant("test", f"other:{query.id}") == expected
     assert sorted(query.id.partition(":")[0] for query in thin.split("train")) == ["one"] * 3 + ["other"] * 3
     assert len(thin.split("test")) == len(whole.split("test"))
+
+
+def test_words_are_swapped_alike_in_task_and_steps(tmp_path: Path) -> None:
+    things = ["coke", "coke can", "apple", "tea"]
+    skills = [f"{verb} {thing}" for verb in ("find a", "pick up the", "put down the") for thing in things]
+    skills += ["go to the table", "go to the counter", "go to the drawer", "open the drawer", "done"]
+    corpus = {skill: Document(skill, skill) for skill in skills}
+    texts = {
+        "a": "Task: put a coke can on the table\nSteps so far: 1. find a coke can. 2. pick up the coke can.",
+        "b": "Task: bring me an apple, not a coke\nSteps so far: 1. go to the drawer. 2. open the drawer.",
+        "c": "Task: dance\nSteps so far: none",
+    }
+    queries = {key: Query(key, text) for key, text in texts.items()} | {"t": Query("t", "Task: lift the tea")}
+    qrels = {"train": {key: {"done": 1} for key in texts}, "test": {"t": {"done": 1}}}
+    Dataset("skills", corpus, queries, qrels).save(tmp_path / "skills")
+    run("swap_words.py", "skills", "-o", "more", "--queries", 5, cwd=tmp_path)
+    more = Dataset.load(tmp_path / "more")
+    new = [query.text for query in more.unjudged]
+    assert len(set(new)) == 5  # three of the first, two of the second, none of the third
+    assert not set(new) & {query.text for query in queries.values()}
+    assert set(more.queries) > set(queries)
+    for text in new:
+        if "put " in text:
+            thing = text.split("put ")[1].split(" on the ")[0]
+            article, word = thing.split(" ", 1)
+            assert word in {"coke", "apple", "tea"}
+            assert article == ("an" if word == "apple" else "a")
+            assert f"on the counter\nSteps so far: 1. find {thing}. 2. pick up the {word}." in text
+        else:  # a drawer can be opened, so it is no place to exchange; "coke" is not "coke can"
+            assert "1. go to the drawer. 2. open the drawer." in text
+            first, second = text.removeprefix("Task: bring me ").split("\n")[0].split(", not ")
+            assert {first.split(" ", 1)[1], second.split(" ", 1)[1]} == {"coke can", "tea"}
+    assert any("put " in text for text in new)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("swap_words.py", "skills", "-o", "many", "--queries", 50, cwd=tmp_path)
+    assert "ask for fewer" in caught.value.stderr
 
 
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
