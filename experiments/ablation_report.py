@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -37,10 +37,10 @@ DIRECTIONS = {
 Run = dict[str, Any]
 
 
-def ablations(found: dict[str, Any]) -> list[str]:
-    """One dataset's tables of ``ablations.py``, group by group."""
+def ablations(name: str, found: dict[str, Any]) -> list[str]:
+    """One study's tables of ``ablations.py``, group by group; its name is that of dataset and teacher."""
     lines = [
-        f"## What each part is worth: {found['dataset']}",
+        f"## What each part is worth: {name}",
         "",
         f"Predictors alone are trained, on one teacher's outputs; {_measured(found)}",
     ]
@@ -51,11 +51,16 @@ def ablations(found: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def directions(studies: Sequence[dict[str, Any]]) -> list[str]:
-    """The paper's ablations, and what each dataset says of them with the paper's loss and with ours."""
-    columns = [(study["dataset"], group, study) for study in studies for group in ("paper", "default")]
+def directions(studies: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The paper's ablations, and what each study says of them with the paper's loss and with ours."""
     whose = {"paper": "the paper's", "default": "our"}
-    titles = [f"{dataset}, {whose[group]} loss" for dataset, group, _ in columns]
+    columns = [
+        (name, group, study)
+        for name, study in studies.items()
+        for group in whose
+        if any(run["group"] == group for run in study["runs"])
+    ]
+    titles = [f"{name}, {whose[group]} loss" for name, group, _ in columns]
     lines = ["## The paper's ablations", "", "Difference of test MRR from each group's reference (details below).", ""]
     lines += [f"| | the paper, R@1 | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
     for row, names in DIRECTIONS.items():

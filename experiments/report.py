@@ -215,10 +215,11 @@ def main() -> None:
         lines += section(name, options.results)
     for name in MERGED:
         lines += other_datasets(name, options.results)
-    studies = [load(path) for path in sorted(options.results.glob("ablations-*.json"))]
+    paths = sorted(options.results.glob("ablations-*.json"))
+    studies = {path.stem.removeprefix("ablations-"): load(path) for path in paths}
     lines += directions(studies) if studies else []
-    for study in studies:
-        lines += ablations(study)
+    for name, study in studies.items():
+        lines += ablations(name, study)
     for path in sorted(options.results.glob("taps-*.json")):
         lines += taps(load(path))
     for path in sorted(options.results.glob("generation-*.json")):

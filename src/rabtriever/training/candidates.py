@@ -144,7 +144,7 @@ class JudgedNegatives:
         if not any(grade <= 0 for row in dataset.judgements("train").values() for grade in row.values()):
             raise InputError(
                 f"dataset {dataset.name!r} has no training query with a document judged wrong",
-                hint="add lines with score 0 to qrels/train.tsv, or set teacher.candidates=random:5",
+                hint="add lines with score 0 to qrels/train.tsv, or set teacher.candidates=balanced:5",
             )
 
     def __call__(self, split: str, query: Query, count: int) -> list[str]:

@@ -69,7 +69,7 @@ class TeacherConfig(_Config):
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
     freeze_layers: int = Field(12, ge=0, description="This many of the lowest layers stay as they are.")
     candidates: str = Field(
-        "random:5",
+        "balanced:5",
         description="Wrong documents per query: all, random:K, mined:K, bm25:K, mixed:K (half BM25's, half random), "
         "balanced:K (half BM25's, the others as often as they are right elsewhere), or judged:K (the same with those "
         "judged wrong, by a score of 0, for BM25's).",
