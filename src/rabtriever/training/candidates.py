@@ -116,8 +116,8 @@ class Mixture:
         self.dataset, self.hard = dataset, hard
         self._times_right: Counter[str] | None = None
         if balanced:
-            rows = dataset.judgements("train").values()
-            self._times_right = Counter(i for grades in rows for i, grade in grades.items() if grade > 0)
+            judged = dataset.judgements("train")
+            self._times_right = Counter(i for query_id in judged for i in dataset.relevant("train", query_id))
 
     def __call__(self, split: str, query: Query, count: int, rng: Generator) -> list[str]:
         """``count`` of a query's wrong documents, the hard ones first."""
