@@ -3,9 +3,9 @@
     python experiments/classifier.py DATASET -o REPORT [--queries 3360] [--learning-rate 2e-4] [--join REPORT]
 
 The same base model as the teacher, fine-tuned on the letter of the right document; the documents keep their order and
-their letters throughout, so that it may learn them by heart. It ranks by the letters' logits. Documents that do not fit
-the model's positions together are out of its reach. With ``--queries 0`` it is measured as it is. The best state by MRR
-on dev is kept. Needs the extras `train` and `eval`.
+their letters throughout, so that it may learn them by heart, and a step reads them once for all of its queries. It
+ranks by the letters' logits. Documents that do not fit the model's positions together are out of its reach. With
+``--queries 0`` it is measured as it is. The best state by MRR on dev is kept. Needs the extras `train` and `eval`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,10 @@ import numpy as np
 import torch
 from baselines import given, save_report, trainer_settings
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    EvalPrediction,
-    PreTrainedModel,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from rabtriever import Dataset
+from rabtriever.backbone import Backbone
 from rabtriever.base_models import resolve_base
 from rabtriever.data import Document, Query
 from rabtriever.data.dataset import sample
@@ -85,19 +79,18 @@ class Classifier:
 
     name = "classifier"
 
-    def __init__(self, model: PreTrainedModel, prompt: Prompt) -> None:
-        self.model, self.prompt = model, prompt
+    def __init__(self, backbone: Backbone, prompt: Prompt) -> None:
+        self.backbone, self.prompt = backbone, prompt
 
     def rank(self, queries: Sequence[Query], corpus: Mapping[str, Document], k: int) -> dict[str, dict[str, float]]:
         """Score every document for each query."""
-        self.model.eval()
+        self.backbone.model.eval()
         out = {}
         for start in range(0, len(queries), 8):
             part = queries[start : start + 8]
-            batch = padded([self.prompt(query.text) for query in part])
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                logits = letters(self.model, batch, self.prompt.tokens)
-            for query, row in zip(part, logits.float().tolist(), strict=True):
+            with torch.inference_mode():
+                logits = letters(self.backbone, [self.prompt(query.text) for query in part], self.prompt.tokens)
+            for query, row in zip(part, logits.tolist(), strict=True):
                 out[query.id] = dict(zip(self.prompt.ids, row, strict=True))
         return out
 
@@ -105,26 +98,20 @@ class Classifier:
 class LetterTrainer(Trainer):
     """Cross-entropy over the letters alone; several right documents share their query's weight."""
 
+    backbone: Backbone
     tokens: list[int]
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
         right = inputs.pop("labels")
-        logits = letters(model, inputs, self.tokens)
-        loss = -(right * logits.float().log_softmax(-1)).sum(-1).div(right.sum(-1)).mean()
+        logits = letters(self.backbone, inputs["ids"], self.tokens)
+        loss = -(right * logits.log_softmax(-1)).sum(-1).div(right.sum(-1)).mean()
         return (loss, {"logits": logits}) if return_outputs else loss
 
 
-def letters(model: Any, batch: Mapping[str, Tensor], tokens: list[int]) -> Tensor:
-    """Logits of the letters behind each prompt."""
-    return model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1, tokens]
-
-
-def padded(rows: Sequence[list[int]]) -> dict[str, Tensor]:
-    """Prompts in one batch, padded in front."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
+def letters(backbone: Backbone, prompts: Sequence[Sequence[int]], tokens: list[int]) -> Tensor:
+    """Logits of the letters behind each prompt; the documents, with which all of them start, are read once."""
+    with torch.autocast(backbone.device.type, torch.bfloat16):
+        return backbone.full_logits(backbone.forward_alike(prompts))[:, tokens]
 
 
 def examples(dataset: Dataset, prompt: Prompt, split: str, queries: Sequence[Query]) -> list[dict[str, Any]]:
@@ -135,8 +122,8 @@ def examples(dataset: Dataset, prompt: Prompt, split: str, queries: Sequence[Que
     return rows
 
 
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    return {**padded([row["ids"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"ids": [row["ids"] for row in rows], "labels": torch.tensor([row["labels"] for row in rows])}
 
 
 def mrr(prediction: EvalPrediction) -> dict[str, float]:
@@ -145,8 +132,9 @@ def mrr(prediction: EvalPrediction) -> dict[str, float]:
     return {"mrr": float((1 / (1 + (~right & (logits >= best)).sum(1))).mean())}
 
 
-def train(model: PreTrainedModel, prompt: Prompt, dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
-    for part in (model.get_input_embeddings(), *model.model.layers[: options.freeze_layers]):
+def train(backbone: Backbone, prompt: Prompt, dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    model = backbone.model
+    for part in (model.get_input_embeddings(), *backbone.layers[: options.freeze_layers]):
         part.requires_grad_(False)
     rows = examples(dataset, prompt, "train", sample(dataset.split("train"), options.queries, options.seed))
     dev = examples(dataset, prompt, "dev", sample(dataset.split("dev"), options.dev_queries, options.seed))
@@ -166,7 +154,7 @@ def train(model: PreTrainedModel, prompt: Prompt, dataset: Dataset, options: arg
             data_collator=collate,
             compute_metrics=mrr,
         )
-        trainer.tokens = prompt.tokens
+        trainer.backbone, trainer.tokens = backbone, prompt.tokens
         trainer.train()
     history = trainer.state.log_history
     return {
@@ -198,11 +186,11 @@ def main() -> None:
     torch.manual_seed(options.seed)
     dataset = Dataset.load(options.dataset)
     base = resolve_base(options.base)
-    model = AutoModelForCausalLM.from_pretrained(base)
-    prompt = Prompt(AutoTokenizer.from_pretrained(base), dataset.corpus, options.max_query_tokens, options.keep_end)
-    system, name, begin = Classifier(model, prompt), "untrained-classifier", time.perf_counter()
+    backbone = Backbone.load(base, dtype="float32")
+    prompt = Prompt(backbone.tokenizer, dataset.corpus, options.max_query_tokens, options.keep_end)
+    system, name, begin = Classifier(backbone, prompt), "untrained-classifier", time.perf_counter()
     if options.queries != 0:
-        training, name = train(model, prompt, dataset, options), "classifier"
+        training, name = train(backbone, prompt, dataset, options), "classifier"
         training |= {"settings": given(options), "data": dataset.fingerprint, "seconds": time.perf_counter() - begin}
         write_json(options.output.with_name(f"{options.output.stem}-training.json"), training)
     report = evaluate({name: system}, dataset, limit=options.limit, progress=on_stderr())

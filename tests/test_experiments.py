@@ -166,6 +166,34 @@ def test_words_are_swapped_alike_in_task_and_steps(tmp_path: Path) -> None:
     assert "ask for fewer" in caught.value.stderr
 
 
+def test_labels_are_swapped_along_where_the_corpus_has_the_skill(tmp_path: Path) -> None:
+    skills = ["find a coke", "find the tea", "find an apple", "pick up the coke", "pick up the tea", "done"]
+    corpus = {skill: Document(skill, skill) for skill in skills}
+    first, then = (
+        "Task: bring me a coke\nSteps so far: none",
+        "Task: bring me an apple\nSteps so far: 1. find an apple.",
+    )
+    other = "Task: something sour, no tea\nSteps so far: none"
+    queries = {key: Query(key, text) for key, text in {"a": first, "b": then, "c": other}.items()}
+    right = {"a": "find a coke", "b": "pick up the coke", "c": "find an apple"}
+    qrels = {"train": {key: {skill: 1} for key, skill in right.items()}, "test": {"a": {"done": 1}}}
+    Dataset("skills", corpus, queries, qrels).save(tmp_path / "skills")
+    run("swap_words.py", "skills", "-o", "more", "--queries", 4, "--labelled", cwd=tmp_path)
+    more = Dataset.load(tmp_path / "more")
+    assert not more.unjudged
+    assert {key: more.relevant("train", key) for key in right} == {key: {skill} for key, skill in right.items()}
+    assert more.qrels["test"] == qrels["test"]
+    assert {text.text: more.relevant("train", text.id) for text in more.split("train") if text.id not in right} == {
+        "Task: bring me a tea\nSteps so far: none": {"find the tea"},  # the corpus has no "find a tea"
+        "Task: bring me an apple\nSteps so far: none": {"find an apple"},
+        # "coke" is not named by the query, so it is right still, and nothing else may become it
+        "Task: bring me a tea\nSteps so far: 1. find a tea.": {"pick up the coke"},
+        "Task: something sour, no coke\nSteps so far: none": {"find an apple"},
+    }
+    with pytest.raises(subprocess.CalledProcessError):  # an apple cannot be picked up
+        run("swap_words.py", "skills", "-o", "many", "--queries", 5, "--labelled", cwd=tmp_path)
+
+
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
     reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-general-cranfield.json")
     reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-general-scifact.json")
