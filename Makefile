@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,export,onnx,openvino,hybrid,fast,qdrant,milvus,pgvector,serve,langchain,llama-index,haystack,rerankers,mcp,mteb,ray,docs,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval,export,onnx,openvino,fast,qdrant,milvus,pgvector,serve,langchain,llama-index,haystack,rerankers,mcp,mteb,ray,docs,dev]'
 	@touch $@
 
 install: $(INSTALLED)

@@ -8,7 +8,7 @@ text occurs twice. With --prompted a line that asks for the next text (behind qu
 documents) stands in place of the end token, as in LLaMA2Vec's NEXT and SELF, without its training on texts alone. With
 --negatives each query meets wrong documents of its own, and none of the others': for a corpus of a few documents. The
 lowest layers stay as they are, as in our stage I, and the budget counts the tokens of queries and documents read. The
-best state by MRR@10 on dev is kept. Needs the extras `train` and `eval`, and `datasets`.
+best state by MRR@10 on dev is kept. Needs the extra `eval`, and `datasets`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 The same base model as the teacher, fine-tuned on the letter of the right document; the documents keep their order and
 their letters throughout, so that it may learn them by heart, and a step reads them once for all of its queries. It
 ranks by the letters' logits. Documents that do not fit the model's positions together are out of its reach. With
-``--queries 0`` it is measured as it is. The best state by MRR on dev is kept. Needs the extras `train` and `eval`.
+``--queries 0`` it is measured as it is. The best state by MRR on dev is kept. Needs the extra `eval`.
 """
 
 from __future__ import annotations

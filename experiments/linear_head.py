@@ -4,7 +4,7 @@
 
 RankLLaMA's recipe: query, document and an end token, whose state one new row turns into a score; softmax
 cross-entropy of the right document against wrong ones drawn at random. Lower layers, queries, wrong documents and steps
-are those of our stage I; the best state by MRR on dev is kept. Needs the extras `train` and `eval`, and `datasets`.
+are those of our stage I; the best state by MRR on dev is kept. Needs the extra `eval`, and `datasets`.
 """
 
 from __future__ import annotations

@@ -17,15 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-QUERY = "Task: put a clean mug on the desk. Steps so far: 1. go to the coffee machine."
 
 VERB = "from rabtriever.cli import main; assert main({}) == 0"
 STUDENT = "from rabtriever import Index, Retriever; student = Retriever.from_pretrained('robot-skills'); "
 WORK = {
-    "train": "from rabtriever import Dataset; from rabtriever.training.candidates import Bm25Negatives; "
-    "data = Dataset.example(); assert Bm25Negatives(data)('train', data.split('train')[0], 2)",
     "eval": VERB.format(["evaluate", "robot-skills", "example", "--systems", "bm25", "--limit", "5"]),
-    "hybrid": VERB.format(["search", "skills", QUERY, "--hybrid"]),
     "fast": "from rabtriever import Index; print(Index.open('skills').accelerate())",
     "serve": "import json, signal, subprocess, sys, urllib.request; "
     "server = subprocess.Popen([sys.executable, '-m', 'rabtriever', 'serve', 'skills', '--port', '0', '--json'], "

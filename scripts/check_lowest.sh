@@ -11,7 +11,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 "$python" -m venv "$scratch/tools"
 "$scratch/tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
-extras="--extra train --extra eval --extra hybrid --extra fast --extra serve --extra export"
+extras="--extra eval --extra fast --extra serve --extra export"
 # shellcheck disable=SC2086 # the extras are several words
 "$scratch/tools/bin/uv" pip compile "$root/pyproject.toml" $extras --resolution lowest-direct \
     --python "$python" --no-header --no-annotate --quiet > "$scratch/lowest.txt"

@@ -31,6 +31,7 @@ echo "turn on the desk lamp" > my-skills/lamp.txt
 "$clean/rabtriever" search skills "Task: put a clean mug on the desk. Steps so far: 1. go to the coffee machine." -k 1 > found
 cat found
 grep -q "pick up the mug" found
+"$clean/rabtriever" search skills "mug" --hybrid -k 1
 seconds=$(($(date +%s) - start))
 echo "from nothing installed to the first answer: $seconds s"
 test "$seconds" -lt 300

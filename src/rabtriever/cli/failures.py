@@ -11,7 +11,6 @@ from rabtriever.errors import RabtrieverError
 __all__ = ["Failure", "describe"]
 
 _EXTRAS = {
-    "bm25s": "train",
     "fastapi": "serve",
     "ir_measures": "eval",
     "mcp": "mcp",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.bm25 import Bm25
-from rabtriever.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +21,6 @@ class Lexical:
     Args:
         places: The part and the row that each text stands for.
         texts: What models read of each document.
-
-    Raises:
-        InputError: The package bm25s is not installed.
     """
 
     def __init__(self, places: Sequence[tuple[int, int]], texts: Iterable[str]) -> None:
@@ -32,12 +28,7 @@ class Lexical:
         keys = _keys(self._parts, self._rows)
         self._order = np.argsort(keys)
         self._sorted = keys[self._order]
-        try:
-            self._bm25 = Bm25(list(texts))
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "hybrid search needs the package bm25s, which is not installed", hint="pip install 'rabtriever[hybrid]'"
-            ) from error
+        self._bm25 = Bm25(list(texts))
 
     def find(
         self,
