@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from rabtriever import Dataset, Reranker, Retriever
 from rabtriever.data import Document, Query
@@ -19,6 +20,7 @@ from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.training.candidates import training_queries
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
+from tiny_gguf import write_gguf
 from toy_data import SHORT, toy_dataset
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -133,6 +135,17 @@ def test_a_cut_model_is_its_lower_layers(place: Path, tiny_folder: Callable[...,
     assert torch.allclose(found, expected, atol=0.06)  # it is written in bfloat16
     assert len(smaller.layers) == 2
     assert "keep fewer" in run("cut.py", tiny_folder("llama"), "more", "--layers", "3", cwd=place, fails=True)
+
+
+def test_a_model_of_a_gguf_file_becomes_a_base_model(place: Path) -> None:
+    write_gguf(place / "tiny.gguf")
+    run("gguf_base.py", "tiny.gguf", "base", cwd=place)
+    found = Reranker.from_pretrained(place / "base", prompt=SHORT, dtype="float32").backbone
+    expected = AutoModelForCausalLM.from_pretrained(place, gguf_file="tiny.gguf", dtype=torch.bfloat16)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], tensor.float()), name
+    ids = found.tokenizer("a b", add_special_tokens=False)["input_ids"]
+    assert found.tokenizer.decode(ids) == "a b"
 
 
 def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: Path) -> None:
