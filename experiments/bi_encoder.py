@@ -35,7 +35,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Router, 
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
-from rabtriever.training.candidates import draw, wrong_documents
+from rabtriever.training.candidates import WrongDocuments
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 ENDINGS = {"query": "\nThe text that comes next:", "document": "\nThe same text once more:"}
@@ -71,10 +71,11 @@ def pairs(dataset: Dataset, queries: int | None, negatives: int) -> Table:
     found = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
     rng = np.random.default_rng(0)
+    others = WrongDocuments(dataset)
     columns = ("anchor", "positive", *(f"negative_{n + 1}" for n in range(negatives)))
     rows = []
     for query, right in (found[i] for i in order):
-        wrong = draw(wrong_documents(dataset, "train", query), negatives, rng) if negatives else []
+        wrong = others.draw("train", query, negatives, rng) if negatives else []
         texts = (query.text, *(dataset.corpus[id_].content for id_ in (right, *wrong)))
         rows.append(dict(zip(columns, texts, strict=True)))
     return Table.from_list(rows)

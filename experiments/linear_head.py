@@ -30,7 +30,7 @@ from rabtriever.data.dataset import sample
 from rabtriever.evaluation import TeacherSystem, evaluate
 from rabtriever.files import write_json
 from rabtriever.progress import on_stderr
-from rabtriever.training.candidates import draw, wrong_documents
+from rabtriever.training.candidates import WrongDocuments
 
 _SURE = 100.0
 """ListNet puts its labels through a softmax: so large a one makes it the right document's cross-entropy."""
@@ -76,10 +76,11 @@ def build(base: str, max_tokens: int, freeze_layers: int) -> CrossEncoder:
 def table(dataset: Dataset, split: str, queries: Sequence[Query], head: LinearHead, wrong: int) -> Table:
     """One right document and some wrong ones for each query."""
     rng = np.random.default_rng(0)
+    others = WrongDocuments(dataset)
     rows: dict[str, list[object]] = {"query": [], "documents": [], "labels": []}
     for query in queries:
         right = sorted(dataset.relevant(split, query.id))[0]
-        ids = [right, *draw(wrong_documents(dataset, split, query), wrong, rng)]
+        ids = [right, *others.draw(split, query, wrong, rng)]
         rows["query"].append(head.query(query.text))
         rows["documents"].append([f"document: {dataset.corpus[id_].content}" for id_ in ids])
         rows["labels"].append([_SURE] + [0.0] * (len(ids) - 1))

@@ -17,7 +17,7 @@ from rabtriever import Dataset, Retriever
 from rabtriever.evaluation import StudentSystem
 from rabtriever.evaluation.ranking import ranked
 from rabtriever.progress import on_stderr
-from rabtriever.training.candidates import training_queries, wrong_documents
+from rabtriever.training.candidates import WrongDocuments, training_queries
 
 CHUNK = 256
 
@@ -25,6 +25,7 @@ CHUNK = 256
 def mine(student: Retriever, dataset: Dataset, queries: int | None, best: int, seed: int) -> Dataset:
     """The dataset with the ``best`` wrong documents of each drawn training query judged wrong."""
     system = StudentSystem(student)
+    others = WrongDocuments(dataset)
     drawn = training_queries(dataset, "train", queries, seed)
     judged = {query: dict(grades) for query, grades in dataset.judgements("train").items()}
     with on_stderr().task("mining", total=len(drawn), unit="queries") as task:
@@ -32,7 +33,7 @@ def mine(student: Retriever, dataset: Dataset, queries: int | None, best: int, s
             part = drawn[start : start + CHUNK]
             scores = system.rank(part, dataset.corpus, len(dataset.corpus))
             for query in part:
-                wrong = set(wrong_documents(dataset, "train", query))
+                wrong = set(others.of("train", query))
                 best_first = [i for i in ranked(scores[query.id], query.id) if i in wrong]
                 judged[query.id] |= dict.fromkeys(best_first[:best], 0)
             task.advance(len(part))

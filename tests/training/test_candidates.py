@@ -14,11 +14,11 @@ from rabtriever.training.candidates import (
     Bm25Negatives,
     JudgedNegatives,
     Mixture,
+    WrongDocuments,
     draw,
     mine,
     mixture,
     training_queries,
-    wrong_documents,
 )
 from toy_data import TOOLS, toy_dataset
 
@@ -31,7 +31,7 @@ def test_wrong_documents_are_all_others_in_corpus_order() -> None:
     dataset = toy_dataset()
     query = dataset.split("train")[0]
     assert dataset.relevant("train", query.id) == {"sponge"}
-    assert wrong_documents(dataset, "train", query) == [tool for tool in TOOLS if tool != "sponge"]
+    assert WrongDocuments(dataset).of("train", query) == [tool for tool in TOOLS if tool != "sponge"]
 
 
 def test_a_copy_of_a_right_document_is_not_wrong() -> None:
@@ -40,26 +40,27 @@ def test_a_copy_of_a_right_document_is_not_wrong() -> None:
     dataset = Dataset(
         "copies", {d.id: d for d in documents}, {"q": Query("q", "?")}, {"train": {"q": {"a": 1, "c": 0}}}
     )
-    assert wrong_documents(dataset, "train", dataset.queries["q"]) == ["c", "d"]
+    assert WrongDocuments(dataset).of("train", dataset.queries["q"]) == ["c", "d"]
 
 
 def test_draws_are_distinct_and_repeatable() -> None:
-    ids = [str(i) for i in range(50)]
-    drawn = draw(ids, 10, rng())
+    places = np.arange(100, 150)
+    drawn = draw(places, 10, rng()).tolist()
     assert len(set(drawn)) == 10
-    assert set(drawn) <= set(ids)
-    assert draw(ids, 10, rng()) == drawn
-    assert draw(ids, 10, rng(1)) != drawn
-    assert draw(ids, None, rng()) == draw(ids, 50, rng()) == draw(ids, 99, rng()) == ids
-    assert draw([], 3, rng()) == []
+    assert set(drawn) <= set(places.tolist())
+    assert draw(places, 10, rng()).tolist() == drawn
+    assert draw(places, 10, rng(1)).tolist() != drawn
+    for count in (None, 50, 99):
+        assert draw(places, count, rng()).tolist() == places.tolist()
+    assert draw(places[:0], 3, rng()).tolist() == []
 
 
 def test_weights_say_how_likely_each_one_is() -> None:
-    drawn = rng()
-    times = Counter(draw("abcd", 1, drawn, [1, 1, 8, 10])[0] for _ in range(2000))
-    assert [times[i] / 2000 for i in "abcd"] == pytest.approx([0.05, 0.05, 0.4, 0.5], abs=0.04)
-    assert sorted(draw("abcd", 4, drawn, [1, 1, 8, 10])) == list("abcd")
-    assert len(set(draw("abcd", 3, drawn, [1, 1, 8, 10]))) == 3
+    drawn, four, weights = rng(), np.arange(4), np.array([1.0, 1.0, 8.0, 10.0])
+    times = Counter(draw(four, 1, drawn, weights).item() for _ in range(2000))
+    assert [times[i] / 2000 for i in range(4)] == pytest.approx([0.05, 0.05, 0.4, 0.5], abs=0.04)
+    assert sorted(draw(four, 4, drawn, weights).tolist()) == [0, 1, 2, 3]
+    assert len(set(draw(four, 3, drawn, weights).tolist())) == 3
 
 
 def test_judged_ones_are_half_and_never_copies_of_a_right_one() -> None:
@@ -120,6 +121,7 @@ def test_bm25_finds_wrong_documents_that_share_words() -> None:
     negatives = Bm25Negatives(dataset)
     assert negatives("train", queries["q"], 1) == ["near"]
     assert negatives("train", queries["q"], 9) == ["near", "far"]
+    assert negatives("train", queries["q"], 0) == []
     for key in ("none", "empty"):  # nothing to compare: any wrong document will do
         assert negatives("train", queries[key], 1) == ["near"]
 

@@ -14,18 +14,19 @@ from rabtriever.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
 __all__ = [
     "Bm25Negatives",
     "HardNegatives",
     "JudgedNegatives",
     "Mixture",
+    "WrongDocuments",
     "draw",
     "mine",
     "mixture",
     "parse_policy",
     "training_queries",
-    "wrong_documents",
 ]
 
 _POOL = 4
@@ -61,29 +62,67 @@ def training_queries(dataset: Dataset, split: str, limit: int | None, seed: int)
     return [queries[i] for i in sorted(chosen)]
 
 
-def wrong_documents(dataset: Dataset, split: str, query: Query) -> list[str]:
-    """Ids of the documents not judged right for the query, in corpus order, without copies of a right one's text."""
-    right = dataset.relevant(split, query.id)
-    texts = {dataset.corpus[i].content for i in right}
-    return [i for i, document in dataset.corpus.items() if i not in right and document.content not in texts]
+class WrongDocuments:
+    """The documents not judged right for a query, without copies of a right one's text.
+
+    Args:
+        dataset: Whose corpus and judgements are read.
+
+    Attributes:
+        ids: All documents of the corpus, in its order.
+        place: Where each one stands among them.
+
+    Example:
+        >>> documents = {key: Document(key, text) for key, text in (("a", "same"), ("b", "same"), ("c", "other"))}
+        >>> dataset = Dataset("copies", documents, {"q": Query("q", "?")}, {"train": {"q": {"a": 1}}})
+        >>> WrongDocuments(dataset).of("train", dataset.queries["q"])
+        ['c']
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.ids = list(dataset.corpus)
+        self.place = {document_id: row for row, document_id in enumerate(self.ids)}
+        self._dataset = dataset
+        right = {i for rows in dataset.qrels.values() for grades in rows.values() for i, g in grades.items() if g > 0}
+        self._copies: dict[str, list[int]] = {dataset.corpus[i].content: [] for i in right}
+        for row, document in enumerate(dataset.corpus.values()):
+            if (same := self._copies.get(document.content)) is not None:
+                same.append(row)
+
+    def places(self, split: str, query: Query) -> NDArray[np.intp]:
+        """Where a query's stand in the corpus, ascending."""
+        right = self._dataset.relevant(split, query.id)
+        copies = [row for i in right for row in self._copies[self._dataset.corpus[i].content]]
+        return np.delete(np.arange(len(self.ids)), copies)
+
+    def of(self, split: str, query: Query) -> list[str]:
+        """The ids of a query's, in corpus order."""
+        return [self.ids[row] for row in self.places(split, query)]
+
+    def draw(self, split: str, query: Query, count: int | None, rng: Generator) -> list[str]:
+        """``count`` of a query's at random, or all of them where there are no more (or ``count`` is None)."""
+        return [self.ids[row] for row in draw(self.places(split, query), count, rng)]
 
 
-def draw(ids: Sequence[str], count: int | None, rng: Generator, weights: Sequence[float] | None = None) -> list[str]:
-    """``count`` of the ids at random, or all of them where there are no more (or ``count`` is None).
+def draw(
+    places: NDArray[np.intp], count: int | None, rng: Generator, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.intp]:
+    """``count`` of the places at random, or all of them where there are no more (or ``count`` is None).
 
     ``weights`` (positive) say how likely each one is beside the others; None is all alike.
     """
-    if count is None or count >= len(ids):
-        return list(ids)
-    p = None if weights is None else np.asarray(weights, float) / np.sum(weights)
-    return [ids[i] for i in rng.choice(len(ids), size=count, replace=False, p=p)]
+    if count is None or count >= len(places):
+        return places
+    p = None if weights is None else weights / weights.sum()
+    return places[rng.choice(len(places), size=count, replace=False, p=p)]
 
 
 def mine(
     dataset: Dataset, split: str, queries: Sequence[Query], count: int, rng: Generator, score_pairs: ScorePairs
 ) -> dict[str, list[str]]:
     """For each query the ``count`` wrong documents that a model scores highest among a random pool."""
-    pools = {q.id: draw(wrong_documents(dataset, split, q), _POOL * count, rng) for q in queries}
+    wrong = WrongDocuments(dataset)
+    pools = {q.id: wrong.draw(split, q, _POOL * count, rng) for q in queries}
     pairs = [(q.text, dataset.corpus[i].content) for q in queries for i in pools[q.id]]
     scores = score_pairs(pairs)
     out: dict[str, list[str]] = {}
@@ -113,20 +152,23 @@ class Mixture:
     """
 
     def __init__(self, dataset: Dataset, hard: HardNegatives, balanced: bool = False) -> None:
-        self.dataset, self.hard = dataset, hard
-        self._times_right: Counter[str] | None = None
+        self.hard = hard
+        self._weights: NDArray[np.float64] | None = None
         if balanced:
             judged = dataset.judgements("train")
-            self._times_right = Counter(i for query_id in judged for i in dataset.relevant("train", query_id))
+            times = Counter(i for query_id in judged for i in dataset.relevant("train", query_id))
+            self._weights = np.array([1.0 + times[i] for i in hard.wrong.ids])
 
     def __call__(self, split: str, query: Query, count: int, rng: Generator) -> list[str]:
         """``count`` of a query's wrong documents, the hard ones first."""
-        near = draw(self.hard(split, query, _POOL * (count // 2)), count // 2, rng)
-        taken = set(near)
-        others = [i for i in wrong_documents(self.dataset, split, query) if i not in taken]
-        times = self._times_right
-        weights = None if times is None else [1 + times[i] for i in others]
-        return near + draw(others, count - len(near), rng, weights)
+        wrong = self.hard.wrong
+        hard = np.array([wrong.place[i] for i in self.hard(split, query, _POOL * (count // 2))], np.intp)
+        near = draw(hard, count // 2, rng)
+        places = wrong.places(split, query)
+        others = places[~np.isin(places, near)]
+        weights = None if self._weights is None else self._weights[others]
+        drawn = [near, draw(others, count - len(near), rng, weights)]
+        return [wrong.ids[row] for row in np.concatenate(drawn)]
 
 
 class JudgedNegatives:
@@ -140,6 +182,7 @@ class JudgedNegatives:
     """
 
     def __init__(self, dataset: Dataset) -> None:
+        self.wrong = WrongDocuments(dataset)
         self._dataset = dataset
         if not any(grade <= 0 for row in dataset.judgements("train").values() for grade in row.values()):
             raise InputError(
@@ -150,7 +193,8 @@ class JudgedNegatives:
     def __call__(self, split: str, query: Query, count: int) -> list[str]:
         """All of a query's, in corpus order, whatever the ``count``: none is harder than another."""
         grades = self._dataset.judgements(split).get(query.id, {})
-        return [i for i in wrong_documents(self._dataset, split, query) if i in grades]
+        judged = np.array([self.wrong.place[i] for i in grades], np.intp)
+        return [self.wrong.ids[row] for row in np.intersect1d(judged, self.wrong.places(split, query))]
 
 
 class Bm25Negatives:
@@ -161,16 +205,18 @@ class Bm25Negatives:
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self._ids = list(dataset.corpus)
+        self.wrong = WrongDocuments(dataset)
         self._bm25 = Bm25([document.content for document in dataset.corpus.values()])
 
     def __call__(self, split: str, query: Query, count: int) -> list[str]:
-        """The ``count`` best-ranked wrong documents."""
-        wrong = set(wrong_documents(self._dataset, split, query))
+        """The ``count`` best-ranked wrong documents; of equal ones those that come first in the corpus."""
+        places = self.wrong.places(split, query)
         (scores,) = self._bm25.scores([query.text])
-        ranked = np.argsort(-scores, kind="stable")
-        return [self._ids[i] for i in ranked if self._ids[i] in wrong][:count]
+        scores = scores[places]
+        shared = np.flatnonzero(scores)  # few of many, and only these need sorting
+        best = shared[np.argsort(-scores[shared], kind="stable")[:count]]
+        rest = np.flatnonzero(scores == 0)[: count - len(best)]
+        return [self.wrong.ids[row] for row in places[np.concatenate([best, rest])]]
 
 
 HardNegatives = Bm25Negatives | JudgedNegatives

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.training.candidates import draw, parse_policy, training_queries, wrong_documents
+from rabtriever.training.candidates import WrongDocuments, parse_policy, training_queries
 from rabtriever.training.labels import Labels, right_places
 from rabtriever.training.positions import Positions, QueryPositions
 from rabtriever.training.ragged import Ragged
@@ -81,15 +81,15 @@ class PairSet:
         self.document_texts = [document.content for document in dataset.corpus.values()]
         self.e_q = outputs.queries(self.query_texts)
         self.e_d = outputs.documents(self.document_texts)
-        place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+        others = WrongDocuments(dataset)
         rng = np.random.default_rng([seed, 2])
         self.chosen: list[list[int]] = []
         self.right: list[list[int]] = []
         for query in queries:
             right = sorted(dataset.relevant("train", query.id))
-            wrong = draw(wrong_documents(dataset, "train", query), self.count, rng)
-            self.right.append([place[i] for i in right])
-            self.chosen.append([place[i] for i in right + wrong])
+            wrong = others.draw("train", query, self.count, rng)
+            self.right.append([others.place[i] for i in right])
+            self.chosen.append([others.place[i] for i in right + wrong])
         self._judged = len(queries)
         self.right += right_places(dataset, "train", labelled)
         self.chosen += [[] for _ in labelled]
@@ -172,12 +172,12 @@ class DevSet:
         if "dev" not in dataset.qrels or not dataset.split("dev"):
             return None
         queries = training_queries(dataset, "dev", config.dev_queries, seed)
-        place = {document_id: i for i, document_id in enumerate(dataset.corpus)}
+        others = WrongDocuments(dataset)
         texts = [document.content for document in dataset.corpus.values()]
         rng = np.random.default_rng([seed, 3])
         right = right_places(dataset, "dev", queries)
         sampled = [
-            ids + [place[i] for i in draw(wrong_documents(dataset, "dev", q), _DEV_RANDOM, rng)]
+            ids + [others.place[i] for i in others.draw("dev", q, _DEV_RANDOM, rng)]
             for q, ids in zip(queries, right, strict=True)
         ]
         pairs = [(q.text, texts[i]) for q, ids in zip(queries, sampled, strict=True) for i in ids]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rabtriever.files import read_json, write_json
-from rabtriever.training.candidates import draw, mine, mixture, parse_policy, wrong_documents
+from rabtriever.training.candidates import WrongDocuments, mine, mixture, parse_policy
 from rabtriever.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -147,4 +147,5 @@ class Plan:
             if self.kind == "bm25":
                 return [(query.id, of.hard("train", query, count)) for query in order]
             return [(query.id, of("train", query, count, rng)) for query in order]
-        return [(query.id, draw(wrong_documents(self.dataset, "train", query), self.count, rng)) for query in order]
+        wrong = WrongDocuments(self.dataset)
+        return [(query.id, wrong.draw("train", query, self.count, rng)) for query in order]

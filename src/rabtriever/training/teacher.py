@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rabtriever.progress import Progress, SilentProgress, format_duration
-from rabtriever.training.candidates import draw, training_queries, wrong_documents
+from rabtriever.training.candidates import WrongDocuments, training_queries
 from rabtriever.training.config import TeacherConfig
 from rabtriever.training.plan import Plan
 from rabtriever.training.processes import Processes
@@ -173,14 +173,12 @@ def dev_groups(
     if "dev" not in dataset.qrels or not dataset.split("dev"):
         return []
     rng = np.random.default_rng([seed, 1])
+    others = WrongDocuments(dataset) if mixture is None else mixture.hard.wrong
     groups = []
     for query in training_queries(dataset, "dev", config.dev_queries, seed):
         right = sorted(dataset.relevant("dev", query.id))
         count = max(1, config.dev_candidates - len(right))
-        if mixture is None:
-            wrong = draw(wrong_documents(dataset, "dev", query), count, rng)
-        else:
-            wrong = mixture("dev", query, count, rng)
+        wrong = others.draw("dev", query, count, rng) if mixture is None else mixture("dev", query, count, rng)
         groups.append((query.text, [dataset.corpus[i].content for i in right + wrong], len(right)))
     return groups
 
