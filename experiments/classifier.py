@@ -167,7 +167,7 @@ def train(backbone: Backbone, prompt: Prompt, dataset: Dataset, options: argpars
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset")
+    parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--join", type=Path, help="an earlier report, whose systems stand first")
     parser.add_argument("--base", default="smollm2-135m")

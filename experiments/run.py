@@ -34,6 +34,7 @@ class Experiment:
         dataset: The folder below DATA; below the models' folder, where it is merged of several.
         merged: The folders below DATA that it is merged of.
         merged_queries: Training queries of each of those at most.
+        swapped: So many labelled queries with other things in them are trained on as well.
         unseen: Folders below DATA, each with a split, that the trained model is tested on without training.
         seeds: Of the further students; the first one has seed 0, as its teacher.
         teacher_limit: Of the test queries, so many are drawn for those who read every pair; None is all.
@@ -51,6 +52,7 @@ class Experiment:
     candidates: int | None = None
     merged: tuple[str, ...] = ()
     merged_queries: int | None = None
+    swapped: int = 0
     unseen: tuple[tuple[str, str], ...] = ()
     tokens: int = 300_000
     max_tokens: int = 128
@@ -62,7 +64,7 @@ class Experiment:
 _FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19"))
 
 EXPERIMENTS = {
-    "saycan": Experiment("saycan"),
+    "saycan": Experiment("saycan", swapped=3000),
     "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, negatives=7),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "general": Experiment(
@@ -95,7 +97,8 @@ class Steps:
         self.settings = HERE / f"{name}.yaml"
         self.sources = [str(data / name) for name in self.plan.merged]
         self.folders = data
-        self.data = str((models if self.sources else data) / self.plan.dataset)
+        self.tested = str((models if self.sources else data) / self.plan.dataset)
+        self.data = str(models / f"{self.plan.dataset}-swapped") if self.plan.swapped else self.tested
         self.models, self.results = models, results
         self.model = models / name
 
@@ -104,6 +107,9 @@ class Steps:
             merge = [sys.executable, str(HERE / "merge.py"), *self.sources, "-o", self.data]
             merge += [] if self.plan.merged_queries is None else ["--train", str(self.plan.merged_queries)]
             yield Path(self.data) / "corpus.jsonl", merge
+        if self.plan.swapped:
+            swap = [sys.executable, str(HERE / "swap_words.py"), self.tested, "-o", self.data, "--labelled"]
+            yield Path(self.data) / "corpus.jsonl", [*swap, "--queries", str(self.plan.swapped)]
         train = ["train", self.data, "-o", str(self.model), "--config", str(self.settings)]
         yield self.model / "config.json", _rabtriever(*train)
         for seed in self.plan.seeds:
@@ -114,7 +120,7 @@ class Steps:
             yield self._bi_encoder(rate) / "training.json", self._train_bi_encoder(rate)
         yield self.result(), self._evaluate()
         for seed in self.plan.seeds:
-            evaluate = ["evaluate", str(self._seed(seed)), self.data, "--systems", "student"]
+            evaluate = ["evaluate", str(self._seed(seed)), self.tested, "--systems", "student"]
             yield self.result(f"-seed{seed}"), _rabtriever(*evaluate, "-o", str(self.result(f"-seed{seed}")))
         for folder, split in self.plan.unseen:
             target = self.results / f"zero-shot-{self.name}-{folder if split == 'test' else split}.json"
@@ -152,7 +158,7 @@ class Steps:
         systems = "student,teacher,untrained,bm25"
         if self.plan.rates:
             systems += f",dense:{max(map(self._bi_encoder, self.plan.rates), key=_dev_mrr)}"
-        command = ["evaluate", str(self.model), self.data, "--systems", systems, *self._read_part()]
+        command = ["evaluate", str(self.model), self.tested, "--systems", systems, *self._read_part()]
         return _rabtriever(*command, "-o", str(self.result()))
 
     def _read_part(self) -> list[str]:

@@ -76,6 +76,10 @@ def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_pa
         (folder / "training.json").write_text(json.dumps({"dev_mrr": [0.1, mrr, 0.2]}))
     lines = run("run.py", name, "--data", "DATA", "--results", tmp_path, "--dry-run", cwd=tmp_path).splitlines()
     assert sum("there already" in line for line in lines) >= 2
+    trained = "models/saycan-swapped" if name == "saycan" else f"DATA/{name}"
+    for line in lines:
+        if " -m rabtriever " in line:
+            assert f" {f'DATA/{name}' if ' evaluate ' in line else trained} " in line
     verbs = [line.split(" -m rabtriever ")[1].split()[0] for line in lines if " -m rabtriever " in line]
     assert verbs[:2] == ["train", "evaluate" if name == "alfred" else "distill"]  # one seed
     chosen = [line for line in lines if "dense:" in line]
