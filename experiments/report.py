@@ -60,7 +60,7 @@ def _named(system: str, figures: dict[str, Any]) -> str:
     if _SELECTED in described or system in NAMES:
         return described if _SELECTED in described else NAMES[system]
     if kind == "dense":  # trained here: `bi_encoder.py` and its options name the folder
-        return NAMES[kind] + (", prompted" if "prompted" in system else "")
+        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system)))
     of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
     return NAMES[kind] + of
 

@@ -54,6 +54,7 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
         "dense:a-0.1": [0, 0, 0, 1],
         "dense:a-0.2": [0, 1, 0, 1],
         "dense:a-prompted": [0, 0, 0, 0],
+        "dense:a-swapped": [0, 0, 1, 0],
     }
     reported(values | {"teacher:models/a-dpo": [1, 0, 0, 0], "linear-head": [1, 1, 1, 0]}, tmp_path / "alfred.json")
     report = json.loads((tmp_path / "alfred.json").read_text())
@@ -61,6 +62,7 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
     (tmp_path / "alfred.json").write_text(json.dumps(report))
     run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
     lines = (tmp_path / "results.md").read_text().splitlines()
+    assert any(line.startswith("| bi-encoder, same backbone, swapped | 0.250 |") for line in lines)
     table = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[8:20] if line.startswith("| ")}
     assert table["bi-encoder, same backbone"].startswith("50.0 / ")
     assert table["the same, prompted"].startswith("0.0 / ")
