@@ -165,7 +165,8 @@ def _stages(training: Mapping[str, Any]) -> Iterator[str]:
             yield _table(("", ""), facts)
         side = stage.get("query_side")
         if isinstance(side, Mapping):
-            yield "And the adapter that queries are read with, trained on their labels:"
+            left = "" if side.get("kept", True) else " (no better than without it, so it was left out)"
+            yield f"And the adapter that queries are read with, trained on their labels{left}:"
             yield _table(("", ""), _facts(side))
         if settings := stage.get("config"):
             yield f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_queries_learn_and_all_else_stays(teacher: Reranker, store: Path, tmp_pa
     plain = distill(teacher, DATA, CONFIG.model_copy(update={"query_side": None}), store=store)
     student = distill(teacher, DATA, CONFIG, store=store)
     found = report(student)
+    assert found["kept"]
     assert found["steps"] == 36  # 24 queries, four a step, six times
     assert found["queries"] == 24
     history = [entry["dev_mrr"] for entry in found["history"]]
@@ -74,6 +76,26 @@ def test_queries_learn_and_all_else_stays(teacher: Reranker, store: Path, tmp_pa
     assert np.array_equal(loaded.encode_query(list(NEEDS)), student.encode_query(list(NEEDS)))
     card = (tmp_path / "model" / "README.md").read_text()
     assert "a LoRA adapter that queries are read with" in card
+
+
+def test_an_adapter_that_is_no_better_on_dev_is_left_out(teacher: Reranker, store: Path, tmp_path: Path) -> None:
+    """By labels that are turned round in dev: what is learnt can only do harm there."""
+    wrong = {
+        query.id: {tool: 1 for tool in TOOLS if tool not in DATA.relevant("dev", query.id)}
+        for query in DATA.split("dev")
+    }
+    perverse = replace(DATA, qrels={**DATA.qrels, "dev": wrong})
+    plain = distill(teacher, perverse, CONFIG.model_copy(update={"query_side": None}), store=store)
+    student = distill(teacher, perverse, CONFIG, store=store)
+    found = report(student)
+    assert not found["kept"]
+    assert found["dev_mrr"] == found["history"][0]["dev_mrr"] >= max(entry["dev_mrr"] for entry in found["history"])
+    assert student.query_side is None
+    assert student.fingerprint == plain.fingerprint
+    assert np.array_equal(student.encode_query(list(NEEDS)), plain.encode_query(list(NEEDS)))
+    student.save_pretrained(tmp_path / "model")
+    assert "it was left out" in (tmp_path / "model" / "README.md").read_text()
+    assert not (tmp_path / "model" / "query").exists()
 
 
 @pytest.mark.parametrize("config", [CONFIG, DROPOUT], ids=["plain", "dropout"])

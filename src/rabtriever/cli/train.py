@@ -121,7 +121,10 @@ def _next(output: Path, dataset: str, corpus: str | None) -> str:
 def _student_lines(report: Mapping[str, Any]) -> list[str]:
     """The predictor's line, and that of the queries' adapter where one was trained."""
     side = report.get("query_side")
-    return [_line("student", report), *([_line("queries", side)] if side else [])]
+    if not side:
+        return [_line("student", report)]
+    left = "" if side.get("kept", True) else "; no better than without an adapter, so there is none"
+    return [_line("student", report), _line("queries", side) + left]
 
 
 def _line(name: str, report: Mapping[str, Any]) -> str:

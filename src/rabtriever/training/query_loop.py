@@ -99,10 +99,11 @@ class QueryLoop:
         self.history: list[dict[str, float]] = []
         self.done, self.tokens, self.seconds = 0, 0, 0.0
 
-    def run(self) -> tuple[QuerySide, dict[str, Any]]:
+    def run(self) -> tuple[QuerySide | None, dict[str, Any]]:
         """Train to the end: what queries are to be read with, and what was reached.
 
-        The student's predictor is then that of the best state too, which belongs to it.
+        The student's predictor is then that of the best state too, which belongs to it. Where no state was better on
+        dev than the student as it came, that one stays, and no adapter: one that changes nothing costs time and memory.
 
         Raises:
             InputError: If the loss stops being a number. The predictor is then as it was before.
@@ -122,7 +123,9 @@ class QueryLoop:
             self.student.predictor.eval()
             trained.abandon(teacher)
         best = self.history[self._best()] if self.history else {}
-        return QuerySide(teacher.backbone, state, settings), {
+        kept = not self.history or self._best() > 0
+        return QuerySide(teacher.backbone, state, settings) if kept else None, {
+            "kept": kept,
             "steps": self.done,
             "tokens": self.tokens,
             "queries": len(self.ids),
