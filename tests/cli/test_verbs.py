@@ -97,7 +97,8 @@ def test_another_corpus_of_the_folder_is_read_if_asked_for(cli: Cli, place: Path
     lines = trained.out.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["student", "queries"]
     assert "steps" in lines[1] and "dev MRR" in lines[1]
-    assert Retriever.from_pretrained(tmp_path / "new").query_side is not None
+    side = Retriever.from_pretrained(tmp_path / "new").query_side
+    assert (side is None) == lines[1].endswith("; no better than without an adapter, so there is none")
     assert trained.out.splitlines()[-1].endswith(f"evaluate {tmp_path / 'new'} {data} --corpus corpus.more.jsonl")
     absent = cli("evaluate", model, data, "--corpus", "corpus.none.jsonl", "--json")
     assert absent.code == 2 and "corpus.none.jsonl" in absent.error["message"]

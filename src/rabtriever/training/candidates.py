@@ -73,6 +73,7 @@ class WrongDocuments:
         place: Where each one stands among them.
 
     Example:
+        >>> from rabtriever.data import Document
         >>> documents = {key: Document(key, text) for key, text in (("a", "same"), ("b", "same"), ("c", "other"))}
         >>> dataset = Dataset("copies", documents, {"q": Query("q", "?")}, {"train": {"q": {"a": 1}}})
         >>> WrongDocuments(dataset).of("train", dataset.queries["q"])
