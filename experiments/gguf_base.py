@@ -15,22 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-
-def convert(gguf: Path, output: Path) -> None:
-    """Write the model to a folder; a model read from GGUF refuses to be saved, so a fresh one takes its weights."""
-    source = {"gguf_file": gguf.name, "local_files_only": True}
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.bfloat16, **source)
-    settings = loaded.config.to_dict()
-    for key in ("quantization_config", "_name_or_path"):
-        settings.pop(key, None)
-    model = type(loaded)(type(loaded.config).from_dict(settings)).bfloat16()
-    model.load_state_dict(loaded.state_dict())
-    model.save_pretrained(output)
-    AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(output)
-    print(f"{output}: {type(model).__name__}, {model.num_parameters():,} weights")
+from rabtriever.embedded_models import save_gguf
 
 
 def main() -> None:
@@ -38,7 +23,7 @@ def main() -> None:
     parser.add_argument("gguf", type=Path)
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
-    convert(options.gguf, options.output)
+    save_gguf(options.gguf, options.output)
 
 
 if __name__ == "__main__":

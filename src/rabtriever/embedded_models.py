@@ -18,13 +18,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rabtriever.errors import InputError
 from rabtriever.files import atomic_folder, read_json, write_json, writing
 from rabtriever.fingerprints import fingerprint_file
 
-__all__ = ["EMBEDDED", "EmbeddedModel", "cache_dir", "prepare_embedded"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["EMBEDDED", "EmbeddedModel", "cache_dir", "prepare_embedded", "save_gguf"]
 
 _PROVENANCE = "provenance.json"
 
@@ -182,10 +185,13 @@ def _verify(gguf: Path, model: EmbeddedModel) -> None:
         )
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write the model in ``gguf`` to ``folder`` as bfloat16 safetensors, with tokenizer and configuration."""
+def save_gguf(gguf: Path, folder: Path) -> PreTrainedTokenizerBase:
+    """Write the model in ``gguf`` to ``folder`` as bfloat16 safetensors, with tokenizer and configuration.
+
+    Returns:
+        The tokenizer as it was saved.
+    """
     import torch
-    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
@@ -202,15 +208,24 @@ def _convert(gguf: Path, folder: Path) -> None:
         ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         model.generation_config = GenerationConfig(**ids)  # type: ignore[no-untyped-call]
         model.bfloat16().save_pretrained(folder)
-        # The reader drops one step of this family's pipeline: digits are split off one by one before anything else.
-        # Without it, white space before a number is cut otherwise than in the text the model was trained on.
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
         tokenizer.model_max_length = config["max_position_embeddings"]
         for key in ("local_files_only", "is_local"):  # how it was read here, which it would save too
             tokenizer.init_kwargs.pop(key, None)
         tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """An embedded model as :func:`save_gguf` writes it, its tokenizer mended."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer = save_gguf(gguf, folder)
+    # The reader drops one step of this family's pipeline: digits are split off one by one before anything else.
+    # Without it, white space before a number is cut otherwise than in the text the model was trained on.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager

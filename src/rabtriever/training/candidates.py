@@ -183,13 +183,13 @@ class JudgedNegatives:
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self.wrong = WrongDocuments(dataset)
-        self._dataset = dataset
         if not any(grade <= 0 for row in dataset.judgements("train").values() for grade in row.values()):
             raise InputError(
                 f"dataset {dataset.name!r} has no training query with a document judged wrong",
                 hint="add lines with score 0 to qrels/train.tsv, or set teacher.candidates=balanced:5",
             )
+        self.wrong = WrongDocuments(dataset)
+        self._dataset = dataset
 
     def __call__(self, split: str, query: Query, count: int) -> list[str]:
         """All of a query's, in corpus order, whatever the ``count``: none is harder than another."""
