@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ablation_report import ablations, directions, taps
+from fold_report import cross_validated
 from generation_report import generation
 from rationale_report import PAPER, rationale
 from stored_results import NAMES, load, seeds
@@ -48,6 +49,8 @@ def section(name: str, results: Path) -> list[str]:
     if others:
         lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, others), "", *_paper(name)]
+    for path in sorted(results.glob(f"{name}-teacher*.json")):
+        lines += ["", *_again(load(path))]
     return [*lines, "", *_differences(main, others), ""]
 
 
@@ -90,6 +93,16 @@ def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
         listed = f" ({', '.join(f'{share:.0f}' for share in shares)})" if len(shares) > 1 else ""
         parts.append(f"{mean(shares):.0f} % of its {measure}{listed}")
     return [f"What the student keeps of the teacher, on the teacher's {len(queries):,} queries: {'; '.join(parts)}."]
+
+
+def _again(report: dict[str, Any]) -> list[str]:
+    """Another teacher and its student, trained alike from another seed."""
+    figures = (
+        f"{kind} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({found['queries']:,} queries)"
+        for kind in ("teacher", "student")
+        if (found := report["systems"].get(kind))
+    )
+    return [f"Another teacher by another seed, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 
 
 def _paper(name: str) -> list[str]:
@@ -213,6 +226,7 @@ def main() -> None:
     lines += rationale(options.results)
     for name in names:
         lines += section(name, options.results)
+        lines += cross_validated(name, options.results)
     for name in MERGED:
         lines += other_datasets(name, options.results)
     paths = sorted(options.results.glob("ablations-*.json"))

@@ -35,6 +35,8 @@ class Experiment:
         merged: The folders below DATA that it is merged of.
         merged_queries: Training queries of each of those at most.
         swapped: So many labelled queries with other things in them are trained on as well.
+        fold: This part of the queries is tested instead of the dataset's own test split, which is part 0.
+        systems: What is measured beside the bi-encoder.
         unseen: Folders below DATA, each with a split, that the trained model is tested on without training.
         seeds: Of the further students; the first one has seed 0, as its teacher.
         teacher_limit: Of the test queries, so many are drawn for those who read every pair; None is all.
@@ -53,6 +55,8 @@ class Experiment:
     merged: tuple[str, ...] = ()
     merged_queries: int | None = None
     swapped: int = 0
+    fold: int = 0
+    systems: str = "student,teacher,untrained,bm25"
     unseen: tuple[tuple[str, str], ...] = ()
     tokens: int = 300_000
     max_tokens: int = 128
@@ -61,10 +65,19 @@ class Experiment:
     negatives: int = 0
 
 
+PARTS = 4
+"""Of a cross-validation, the dataset's own test split among them."""
+
 _FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19"))
 
 EXPERIMENTS = {
     "saycan": Experiment("saycan", swapped=3000),
+    **{
+        f"saycan-fold{part}": Experiment(
+            "saycan", swapped=3000, fold=part, systems="student,teacher,bm25", seeds=(), rates=()
+        )
+        for part in range(1, PARTS)
+    },
     "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, negatives=7),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "general": Experiment(
@@ -94,11 +107,13 @@ class Steps:
 
     def __init__(self, name: str, data: Path, models: Path, results: Path) -> None:
         self.name, self.plan = name, EXPERIMENTS[name]
-        self.settings = HERE / f"{name}.yaml"
+        self.settings = HERE / f"{name.removesuffix(f'-fold{self.plan.fold}')}.yaml"
         self.sources = [str(data / name) for name in self.plan.merged]
         self.folders = data
         self.tested = str((models if self.sources else data) / self.plan.dataset)
-        self.data = str(models / f"{self.plan.dataset}-swapped") if self.plan.swapped else self.tested
+        if self.plan.fold:
+            self.tested = str(models / f"{name}-data")
+        self.data = str(models / f"{Path(self.tested).name}-swapped") if self.plan.swapped else self.tested
         self.models, self.results = models, results
         self.model = models / name
 
@@ -107,6 +122,10 @@ class Steps:
             merge = [sys.executable, str(HERE / "merge.py"), *self.sources, "-o", self.data]
             merge += [] if self.plan.merged_queries is None else ["--train", str(self.plan.merged_queries)]
             yield Path(self.data) / "corpus.jsonl", merge
+        if self.plan.fold:
+            deal = [sys.executable, str(HERE / "folds.py"), str(self.folders / self.plan.dataset), "-o", self.tested]
+            deal += ["--parts", str(PARTS), "--part", str(self.plan.fold)]
+            yield Path(self.tested) / "corpus.jsonl", deal
         if self.plan.swapped:
             swap = [sys.executable, str(HERE / "swap_words.py"), self.tested, "-o", self.data, "--labelled"]
             yield Path(self.data) / "corpus.jsonl", [*swap, "--queries", str(self.plan.swapped)]
@@ -155,7 +174,7 @@ class Steps:
         return [*command, "--keep-end"] if self.plan.keep_end else command
 
     def _evaluate(self) -> list[str]:
-        systems = "student,teacher,untrained,bm25"
+        systems = self.plan.systems
         if self.plan.rates:
             systems += f",dense:{max(map(self._bi_encoder, self.plan.rates), key=_dev_mrr)}"
         command = ["evaluate", str(self.model), self.tested, "--systems", systems, *self._read_part()]

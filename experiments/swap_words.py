@@ -6,7 +6,8 @@
 
 Made for SayCan, whose skills name things and places: *find a coke*, *go to the table*. A query's are exchanged for
 others of the corpus, each for the same one throughout, so that "Bring me a coke ... 1. find a coke" becomes "Bring me a
-tea ... 1. find a tea". Only queries of ``train`` are changed, and nothing says what would be right: the teacher judges.
+tea ... 1. find a tea". Only queries of ``train`` are changed, none into a task of another split, and nothing says what
+would be right: the teacher judges.
 With ``--labelled`` the right skills are exchanged along, *pick up the coke* for *pick up the tea*, and where the corpus
 has no such skill the query is left out; one that the query does not name stays as it is.
 """
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from folds import task
 
 from rabtriever import Dataset
 from rabtriever.data import Query
@@ -73,6 +75,7 @@ def more(dataset: Dataset, count: int, seed: int, labelled: bool) -> tuple[list[
     kinds = [kind for pattern in (THING, PLACE) if (kind := words(dataset, pattern))]
     rng = np.random.default_rng(seed)
     train, known = dataset.split("train"), {query.text for query in dataset.queries.values()}
+    held = {task(query) for split in dataset.splits if split != "train" for query in dataset.split(split)}
     skills: dict[str, list[str]] = {}
     for id_, document in dataset.corpus.items():
         skills.setdefault(document.content, []).append(id_)
@@ -88,10 +91,11 @@ def more(dataset: Dataset, count: int, seed: int, labelled: bool) -> tuple[list[
         text = swap(old.text, into, kinds)
         new_right = [swap(skill, into, kinds) for skill in right]
         ids = [skills.get(skill) or skills.get(bare(skill)) for skill in new_right]
-        if text in known or None in ids:
+        query = Query(f"swapped-{len(out)}", text)
+        if text in known or task(query) in held or None in ids:
             continue
         known.add(text)
-        out.append(Query(f"swapped-{len(out)}", text))
+        out.append(query)
         if labelled:
             judged[out[-1].id] = {id_: 1 for found in ids if found for id_ in found}
     raise SystemExit(f"only {len(out)} of {count} new queries found; ask for fewer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -198,6 +199,69 @@ def test_labels_are_swapped_along_where_the_corpus_has_the_skill(tmp_path: Path)
     }
     with pytest.raises(subprocess.CalledProcessError):  # an apple cannot be picked up
         run("swap_words.py", "skills", "-o", "many", "--queries", 5, "--labelled", cwd=tmp_path)
+
+
+def skill_dataset() -> Dataset:
+    """Twelve tasks of one to three steps, two of which are asked for in two ways, in three splits."""
+    tasks = [f"Bring me thing {i}." for i in range(10)]
+    tasks += ["Can you bring me thing 0?", "How would you bring me thing 1?"]
+    queries, qrels = {}, {"train": {}, "dev": {}, "test": {}}
+    for i, task in enumerate(tasks):
+        for step in range(1 + i % 3):
+            query = Query(f"i{i}-{step}", f"Instruction: {task}\nSteps so far: {step}")
+            queries[query.id] = query
+            qrels["test" if i in (4, 5) else "dev" if i == 3 else "train"][query.id] = {"d": 1}
+    return Dataset("skills", {"d": Document("d", "done")}, queries, qrels)
+
+
+def test_parts_of_a_cross_validation_hold_each_query_once_and_a_tasks_together(tmp_path: Path) -> None:
+    original = skill_dataset()
+    original.save(tmp_path / "skills")
+    tested = [{query.id for query in original.split("test")}]
+    for part in (1, 2):
+        run("folds.py", "skills", "-o", f"fold{part}", "--parts", 3, "--part", part, cwd=tmp_path)
+        found = Dataset.load(tmp_path / f"fold{part}")
+        splits = {name: {query.id for query in found.split(name)} for name in ("train", "dev", "test")}
+        assert all(splits.values())
+        assert sum(map(len, splits.values())) == len(original.queries)
+        assert set.union(*splits.values()) == set(original.queries)
+        instructions = {name: {id_.partition("-")[0] for id_ in ids} for name, ids in splits.items()}
+        assert sum(map(len, instructions.values())) == 12  # none in two
+        for one, other in (("i0", "i10"), ("i1", "i11")):  # asked for otherwise
+            assert any({one, other} <= ids for ids in instructions.values())
+        tested.append(splits["test"])
+    assert set.union(*tested) == set(original.queries)
+    assert sum(map(len, tested)) == len(original.queries)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("folds.py", "skills", "-o", "none", "--parts", 3, "--part", 3, cwd=tmp_path)
+    assert "one of 1 to 2" in caught.value.stderr
+
+
+def test_a_part_is_trained_on_by_its_datasets_settings() -> None:
+    lines = run("run.py", "saycan-fold2", "--data", "DATA", "--dry-run", cwd=FOLDER.parent).splitlines()
+    assert "folds.py DATA/saycan -o models/saycan-fold2-data --parts 4 --part 2" in lines[0]
+    assert "swap_words.py models/saycan-fold2-data -o models/saycan-fold2-data-swapped" in lines[1]
+    assert "train models/saycan-fold2-data-swapped -o models/saycan-fold2 --config" in lines[2]
+    assert lines[2].endswith("experiments/saycan.yaml")
+    assert "evaluate models/saycan-fold2 models/saycan-fold2-data --systems student,teacher,bm25" in lines[3]
+
+
+def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_path: Path) -> None:
+    for part, student in (("saycan", [1, 1, 0, 0]), ("saycan-fold1", [1, 1, 1, 0])):
+        reported({"student": student, "teacher": [1, 1, 1, 1], "bm25": [0, 0, 0, 0]}, tmp_path / f"{part}.json")
+        named = re.sub(r'"q(\d)"', rf'"{part}-\1-0"', (tmp_path / f"{part}.json").read_text())
+        (tmp_path / f"{part}.json").write_text(named)
+    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json")
+    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert "| **student** (folded) | 0.625 | 0.625 | 0.625 | 0.625 | 0.500, 0.750 |" in text
+    assert "The student keeps 62 % of its teacher's R@1" in text
+    assert "Another teacher by another seed, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries)" in text
+    assert "50 % of its R@1" in text
+    (tmp_path / "saycan-fold1.json").write_text(named.replace('"saycan-fold1-', '"saycan-'))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+    assert "in another part as well" in caught.value.stderr
 
 
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
