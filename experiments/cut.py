@@ -1,7 +1,8 @@
-"""A smaller backbone: the lower layers of a model and its final norm, as a base model of its own.
+r"""A smaller backbone: the lower layers of a model and its final norm, as a base model of its own.
 
     python experiments/cut.py smollm2-135m models/half --layers 15
-    rabtriever train DATA/saycan -o models/saycan-half --base models/half --config experiments/saycan.yaml
+    rabtriever train models/saycan-swapped -o models/saycan-half --base models/half --config experiments/saycan.yaml \
+        --set teacher.freeze_layers=6
 
 Nothing is trained to make up for what was cut, so stage I starts from a worse language model than its size could be.
 """
