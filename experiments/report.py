@@ -21,7 +21,10 @@ NDCG = "nDCG@10"
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 MERGED = ("general", "facts")
-DATASETS = ("esconv", "saycan", "saycan-302", "alfred", *MERGED)
+DATASETS = ("esconv", "esconv-described", "saycan", "saycan-302", "alfred", *MERGED)
+
+BACKBONES = {"half": "A teacher of the backbone's lower half", "gemma": "A teacher of Gemma 3 270M"}
+"""Suffix of a results file -> what was trained instead."""
 
 _PAPER_FACTS = (
     "The paper, with 7B: nDCG@10 over 13 datasets of BEIR, best bi-encoder 59.2, student 58.2, teacher 65.8 percent; "
@@ -49,8 +52,10 @@ def section(name: str, results: Path) -> list[str]:
     if others:
         lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, others), "", *_paper(name)]
-    for path in sorted(results.glob(f"{name}-teacher*.json")):
-        lines += ["", *_again(load(path))]
+    again = [("Another teacher by another seed", path) for path in sorted(results.glob(f"{name}-teacher*.json"))]
+    again += [(what, results / f"{name}-{suffix}.json") for suffix, what in BACKBONES.items()]
+    for what, path in again:
+        lines += ["", *_again(what, load(path))] if path.exists() else []
     return [*lines, "", *_differences(main, others), ""]
 
 
@@ -95,14 +100,14 @@ def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
     return [f"What the student keeps of the teacher, on the teacher's {len(queries):,} queries: {'; '.join(parts)}."]
 
 
-def _again(report: dict[str, Any]) -> list[str]:
-    """Another teacher and its student, trained alike from another seed."""
-    figures = (
-        f"{kind} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({found['queries']:,} queries)"
-        for kind in ("teacher", "student")
-        if (found := report["systems"].get(kind))
-    )
-    return [f"Another teacher by another seed, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
+def _again(what: str, report: dict[str, Any]) -> list[str]:
+    """Another teacher and its student, trained alike."""
+    figures = []
+    for kind in ("teacher", "student"):
+        if found := report["systems"].get(kind):
+            cost = f"{found['queries']:,} queries, {found['ms_per_query']:,.0f} ms"
+            figures.append(f"{kind} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
+    return [f"{what}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 
 
 def _paper(name: str) -> list[str]:

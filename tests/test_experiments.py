@@ -252,11 +252,15 @@ def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_pa
         named = re.sub(r'"q(\d)"', rf'"{part}-\1-0"', (tmp_path / f"{part}.json").read_text())
         (tmp_path / f"{part}.json").write_text(named)
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json")
+    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 1, 1]}, tmp_path / "saycan-half.json")
     run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
     text = (tmp_path / "results.md").read_text()
+    assert "lower half, and its student: R@1 / MRR@10 teacher 1.000 / 1.000 (4 queries, 1 ms), student 0.250" in text
     assert "| **student** (folded) | 0.625 | 0.625 | 0.625 | 0.625 | 0.500, 0.750 |" in text
     assert "The student keeps 62 % of its teacher's R@1" in text
-    assert "Another teacher by another seed, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries)" in text
+    assert (
+        "Another teacher by another seed, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries, 1 ms)" in text
+    )
     assert "50 % of its R@1" in text
     (tmp_path / "saycan-fold1.json").write_text(named.replace('"saycan-fold1-', '"saycan-'))
     with pytest.raises(subprocess.CalledProcessError) as caught:
