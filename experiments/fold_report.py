@@ -6,9 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, load
-
-from rabtriever.evaluation import paired_difference
+from stored_results import NAMES, against, load
 
 __all__ = ["cross_validated"]
 
@@ -41,10 +39,11 @@ def cross_validated(name: str, results: Path) -> list[str]:
         cells = [f"{mean(pooled[system][measure].values()):.3f}" for measure in MEASURES]
         cells.append(", ".join(f"{one['systems'][system]['R@1']:.3f}" for one in reports))
         for measure in ("R@1", "MRR@10"):
-            cells.append("" if system == "student" else _against(student[measure], pooled[system][measure]))
+            cells.append(
+                "" if system == "student" else against(_by_task(student[measure]), _by_task(pooled[system][measure]))
+            )
         lines.append(f"| {NAMES[system]} | {' | '.join(cells)} |")
-    kept = (100 * mean(student[m].values()) / mean(pooled["teacher"][m].values()) for m in ("R@1", "MRR@10"))
-    r1, mrr = kept
+    r1, mrr = (100 * mean(student[m].values()) / mean(pooled["teacher"][m].values()) for m in ("R@1", "MRR@10"))
     return [*lines, "", f"The student keeps {r1:.0f} % of its teacher's R@1 and {mrr:.0f} % of its MRR@10.", ""]
 
 
@@ -67,8 +66,3 @@ def _by_task(values: dict[str, float]) -> dict[str, float]:
     for query, value in values.items():
         found.setdefault(query.rpartition("-")[0], []).append(value)
     return {task: mean(of_task) for task, of_task in found.items()}
-
-
-def _against(one: dict[str, float], other: dict[str, float]) -> str:
-    found = paired_difference(_by_task(one), _by_task(other))
-    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}, p = {found.p:.4f})"

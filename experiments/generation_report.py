@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from rabtriever.evaluation import paired_difference
+from stored_results import against
 
 __all__ = ["generation"]
 
@@ -36,11 +36,6 @@ def generation(found: dict[str, Any]) -> list[str]:
             values = conditions[name][measure]
             cells = [NAMES[name], f"{mean(values.values()):.3f}"]
             for other in ("none", "random"):
-                cells.append("" if name in ("none", other) else _against(values, conditions[other][measure]))
+                cells.append("" if name in ("none", other) else against(values, conditions[other][measure]))
             lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
-
-
-def _against(values: dict[str, float], other: dict[str, float]) -> str:
-    found = paired_difference(values, other)
-    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}, p = {found.p:.4f})"

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NAMES", "load", "seeds"]
+from rabtriever.evaluation import paired_difference
+
+__all__ = ["NAMES", "against", "load", "seeds"]
 
 NAMES = {
     "student": "**student** (folded)",
@@ -34,3 +36,9 @@ def load(path: Path) -> dict[str, Any]:
 def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     """What further students on a dataset's teacher reached, by other seeds."""
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
+
+
+def against(one: dict[str, float], other: dict[str, float]) -> str:
+    """The mean difference of two systems' values, with its interval and p-value."""
+    found = paired_difference(one, other)
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}, p = {found.p:.4f})"

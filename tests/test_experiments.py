@@ -32,11 +32,16 @@ def reported(values: dict[str, list[float]], path: Path) -> None:
     Report("saycan", "0123456789abcdef", "test", 4, 0, systems).save(path)
 
 
+def results_text(folder: Path) -> str:
+    """What the report says of the results in a folder."""
+    run("report.py", "--results", folder, "-o", folder / "results.md", cwd=folder)
+    return (folder / "results.md").read_text()
+
+
 def test_the_report_states_what_the_files_say(tmp_path: Path) -> None:
     reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 0], "bm25": [0, 0, 0, 0]}, tmp_path / "saycan.json")
     reported({"student": [1, 1, 1, 0]}, tmp_path / "saycan-seed1.json")
-    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
-    text = (tmp_path / "results.md").read_text()
+    text = results_text(tmp_path)
     assert "| **student** (folded) | 0.625 ± 0.177 |" in text
     assert "| teacher | 0.750 |" in text
     assert "83 % of its R@1 (67, 100)" in text
@@ -61,8 +66,7 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
     report = json.loads((tmp_path / "alfred.json").read_text())
     report["systems"]["linear-head"]["queries"] = 3
     (tmp_path / "alfred.json").write_text(json.dumps(report))
-    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
-    lines = (tmp_path / "results.md").read_text().splitlines()
+    lines = results_text(tmp_path).splitlines()
     assert any(line.startswith("| bi-encoder, same backbone, swapped | 0.250 |") for line in lines)
     table = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[8:20] if line.startswith("| ")}
     assert table["bi-encoder, same backbone"].startswith("50.0 / ")
@@ -253,8 +257,7 @@ def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_pa
         (tmp_path / f"{part}.json").write_text(named)
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json")
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 1, 1]}, tmp_path / "saycan-half.json")
-    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
-    text = (tmp_path / "results.md").read_text()
+    text = results_text(tmp_path)
     assert "lower half, and its student: R@1 / MRR@10 teacher 1.000 / 1.000 (4 queries, 1 ms), student 0.250" in text
     assert "| **student** (folded) | 0.625 | 0.625 | 0.625 | 0.625 | 0.500, 0.750 |" in text
     assert "The student keeps 62 % of its teacher's R@1" in text
@@ -264,15 +267,14 @@ def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_pa
     assert "50 % of its R@1" in text
     (tmp_path / "saycan-fold1.json").write_text(named.replace('"saycan-fold1-', '"saycan-'))
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
+        results_text(tmp_path)
     assert "in another part as well" in caught.value.stderr
 
 
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
     reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-general-cranfield.json")
     reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-general-scifact.json")
-    run("report.py", "--results", tmp_path, "-o", tmp_path / "results.md", cwd=tmp_path)
-    text = (tmp_path / "results.md").read_text()
+    text = results_text(tmp_path)
     assert "## general on other datasets" in text
     assert "| system | cranfield | scifact |" in text
     assert "| **student** (folded) | 0.500 | 0.250 |" in text
