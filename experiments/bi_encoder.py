@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from baselines import plain_base, trainer_settings
 from datasets import Dataset as Table
@@ -35,7 +35,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Router, 
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
-from rabtriever.training.candidates import WrongDocuments
+from rabtriever.losses import label_cross_entropy
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 ENDINGS = {"query": "\nThe text that comes next:", "document": "\nThe same text once more:"}
@@ -66,19 +66,45 @@ def _end_with(tokenizer: Any, ending: str, keep_end: bool) -> None:
     tokenizer._tokenizer.post_processor = TemplateProcessing(single="$A ENDING", special_tokens=[last])
 
 
-def pairs(dataset: Dataset, queries: int | None, negatives: int) -> Table:
-    """A row for each query and right document, with so many wrong ones drawn for it."""
+def pairs(dataset: Dataset, queries: int | None) -> Table:
+    """A row for each query and right document."""
     found = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
-    rng = np.random.default_rng(0)
-    others = WrongDocuments(dataset)
-    columns = ("anchor", "positive", *(f"negative_{n + 1}" for n in range(negatives)))
+    chosen = [found[place] for place in order]
+    return Table.from_list([{"anchor": q.text, "positive": dataset.corpus[d].content} for q, d in chosen])
+
+
+def labelled(dataset: Dataset, queries: int | None) -> Table:
+    """A row for each query, with every document of the corpus marked right or wrong."""
+    split = dataset.split("train")
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
     rows = []
-    for query, right in (found[i] for i in order):
-        wrong = others.draw("train", query, negatives, rng) if negatives else []
-        texts = (query.text, *(dataset.corpus[id_].content for id_ in (right, *wrong)))
-        rows.append(dict(zip(columns, texts, strict=True)))
+    for query in (split[place] for place in order):
+        right = set(dataset.relevant("train", query.id))
+        rows.append({"anchor": query.text, "label": [float(id_ in right) for id_ in dataset.corpus]})
     return Table.from_list(rows)
+
+
+class WholeCorpusLoss(torch.nn.Module):
+    """Each query's right documents against the whole corpus, which a step reads once."""
+
+    def __init__(self, model: SentenceTransformer, documents: list[str], scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+        self.documents = model.preprocess([PROMPTS["document"] + text for text in documents], task="document")
+
+    def forward(self, features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
+        """Labels ``(n, documents)``, 1 where right."""
+        (queries,) = features
+        documents = {
+            key: value.to(labels.device) if isinstance(value, torch.Tensor) else value
+            for key, value in self.documents.items()
+        }
+        e_q, e_d = (
+            torch.nn.functional.normalize(self.model(part)["sentence_embedding"].float(), dim=1)
+            for part in (queries, documents)
+        )
+        return label_cross_entropy(self.scale * e_q @ e_d.T, labels > 0)
 
 
 def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:
@@ -100,13 +126,6 @@ def dev_evaluator(dataset: Dataset, queries: int) -> InformationRetrievalEvaluat
     )
 
 
-def _alone(options: argparse.Namespace) -> dict[str, int]:
-    """A query with wrong documents of its own is a batch by itself: the others' wrong ones may be right for it."""
-    if not options.negatives:
-        return {}
-    return {"per_device_train_batch_size": 1, "gradient_accumulation_steps": options.batch}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
@@ -116,9 +135,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=600_000, help="tokens of queries and documents to read")
     parser.add_argument("--queries", type=int, default=None)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument(
-        "--negatives", type=int, default=0, help="wrong documents of each query, not its neighbours' ones"
-    )
+    parser.add_argument("--whole-corpus", action="store_true", help="each query meets all documents")
     parser.add_argument("--scale", type=float, default=20.0, help="inverse temperature of the cosine")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--keep-end", action="store_true", help="longer queries lose their start, not their end")
@@ -131,21 +148,26 @@ def main() -> None:
     torch.manual_seed(options.seed)
     dataset = Dataset.load(options.dataset)
     model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end, options.prompted)
-    table = pairs(dataset, options.queries, options.negatives)
-    sides = {column: "query" if column == "anchor" else "document" for column in table.column_names}
-    length = sum(_tokens(model, side, table[column]) for column, side in sides.items())
-    steps = round(options.tokens / (length * options.batch))
-    print(f"{len(table)} pairs of {length:.0f} tokens, {steps} steps of {options.batch}", flush=True)
+    table = (labelled if options.whole_corpus else pairs)(dataset, options.queries)
+    texts = [document.content for document in dataset.corpus.values()]
+    sides = {"anchor": "query"} if options.whole_corpus else {"anchor": "query", "positive": "document"}
+    length = options.batch * sum(_tokens(model, side, table[column]) for column, side in sides.items())
+    if options.whole_corpus:
+        length += len(texts) * _tokens(model, "document", texts)
+    steps = round(options.tokens / length)
+    print(f"{len(table)} rows, {steps} steps of {length:.0f} tokens", flush=True)
     evaluator = dev_evaluator(dataset, options.dev_queries)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(options.output / "runs"),
-        **trainer_settings(options, steps, "eval_dev_cosine_mrr@10") | _alone(options),
+        **trainer_settings(options, steps, "eval_dev_cosine_mrr@10"),
         prompts={column: PROMPTS[side] for column, side in sides.items()},
         router_mapping=sides if options.prompted else None,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        batch_sampler=BatchSamplers.BATCH_SAMPLER if options.whole_corpus else BatchSamplers.NO_DUPLICATES,
     )
     begin = time.perf_counter()
     loss = MultipleNegativesRankingLoss(model, scale=options.scale)
+    if options.whole_corpus:
+        loss = WholeCorpusLoss(model, texts, options.scale)
     trainer = SentenceTransformerTrainer(model, arguments, train_dataset=table, loss=loss, evaluator=evaluator)
     trainer.train()
     model.save_pretrained(str(options.output))

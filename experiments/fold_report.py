@@ -43,8 +43,29 @@ def cross_validated(name: str, results: Path) -> list[str]:
                 "" if system == "student" else against(_by_task(student[measure]), _by_task(pooled[system][measure]))
             )
         lines.append(f"| {NAMES[system]} | {' | '.join(cells)} |")
+    lines += _bi_encoder(reports, student)
     r1, mrr = (100 * mean(student[m].values()) / mean(pooled["teacher"][m].values()) for m in ("R@1", "MRR@10"))
     return [*lines, "", f"The student keeps {r1:.0f} % of its teacher's R@1 and {mrr:.0f} % of its MRR@10.", ""]
+
+
+def _bi_encoder(reports: list[dict[str, Any]], student: dict[str, dict[str, float]]) -> list[str]:
+    """A row for the bi-encoders on the same backbone, the best of each part that has one."""
+    found: dict[int, str] = {}
+    for part, report in enumerate(reports):
+        trained = [system for system in report["systems"] if system.startswith("dense:") and system not in NAMES]
+        if trained:
+            found[part] = max(trained, key=lambda system: report["systems"][system]["MRR@10"])
+    if not found:
+        return []
+    values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
+    for part, system in found.items():
+        for measure in MEASURES:
+            values[measure] |= reports[part]["per_query"][system][measure]
+    cells = [f"{mean(values[measure].values()):.3f}" for measure in MEASURES]
+    cells.append(", ".join(f"{reports[part]['systems'][system]['R@1']:.3f}" for part, system in found.items()))
+    cells += [against(_by_task(student[m]), _by_task(values[m])) for m in ("R@1", "MRR@10")]
+    of = ", ".join(map(str, found))
+    return [f"| {NAMES['dense']} (part{'s' * (len(found) > 1)} {of}) | {' | '.join(cells)} |"]
 
 
 def _pooled(reports: list[dict[str, Any]], system: str, measure: str) -> dict[str, float]:

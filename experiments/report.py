@@ -52,11 +52,39 @@ def section(name: str, results: Path) -> list[str]:
     if others:
         lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, others), "", *_paper(name)]
-    again = [("Another teacher by another seed", path) for path in sorted(results.glob(f"{name}-teacher*.json"))]
+    again = [("Another teacher, trained alike", path) for path in sorted(results.glob(f"{name}-teacher*.json"))]
     again += [(what, results / f"{name}-{suffix}.json") for suffix, what in BACKBONES.items()]
     for what, path in again:
         lines += ["", *_again(what, load(path))] if path.exists() else []
-    return [*lines, "", *_differences(main, others), ""]
+    return [*lines, "", *_differences(main, others), "", *_on_a_gpu(name, main, results)]
+
+
+def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
+    """Trainings that read more, on one GPU: systems without their times, and differences from the student."""
+    path = results / f"{name}-gpu.json"
+    if not path.exists():
+        return []
+    found = load(path)
+    lines = [
+        f"### {name}, more training",
+        "",
+        f"On one {_gpu(found)}, which several trainings shared: times would say nothing.",
+    ]
+    training = results / f"{name}-gpu-training.json"
+    lines += ["", _training(load(training))] if training.exists() else []
+    lines += ["", "| system | " + " | ".join(MEASURES) + " | queries |", "|---" * (len(MEASURES) + 2) + "|"]
+    for system, figures in found["systems"].items():
+        cells = (f"{figures[measure]:.3f}" for measure in MEASURES)
+        lines.append(f"| {_named(system, figures)} | {' | '.join(cells)} | {figures['queries']:,} |")
+    if "student" in found["systems"]:
+        return [*lines, "", *_kept(found, ()), "", *_differences(found, ()), ""]
+    both = {key: {**found[key], "student": main[key]["student"]} for key in ("systems", "per_query")}
+    return [*lines, "", f"The student of {name} above against it:", "", *_differences({**found, **both}, ()), ""]
+
+
+def _gpu(report: dict[str, Any]) -> str:
+    """What a report was measured with beside processors, if anything."""
+    return str(report.get("machine", {}).get("accelerator", ""))
 
 
 def _named(system: str, figures: dict[str, Any]) -> str:
@@ -105,9 +133,11 @@ def _again(what: str, report: dict[str, Any]) -> list[str]:
     figures = []
     for kind in ("teacher", "student"):
         if found := report["systems"].get(kind):
-            cost = f"{found['queries']:,} queries, {found['ms_per_query']:,.0f} ms"
+            cost = f"{found['queries']:,} queries"
+            cost += "" if _gpu(report) else f", {found['ms_per_query']:,.0f} ms"
             figures.append(f"{kind} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
-    return [f"{what}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
+    where = f", on one {gpu}" if (gpu := _gpu(report)) else ""
+    return [f"{what}{where}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 
 
 def _paper(name: str) -> list[str]:
@@ -224,7 +254,8 @@ def main() -> None:
         "# Results",
         "",
         "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint",
-        "and every query's values. Base model: SmolLM2-135M-Instruct; two processors, no accelerator. How each was",
+        "and every query's values. Base model: SmolLM2-135M-Instruct; two processors and no accelerator, but where a",
+        "GPU is named. How each was",
         "made, and what did not work, is in `experiments/README.md`.",
         "",
     ]

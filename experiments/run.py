@@ -45,7 +45,7 @@ class Experiment:
         max_tokens: Its longest text.
         keep_end: Its longer queries lose their start, as the teacher's do.
         rates: Its learning rates.
-        negatives: Wrong documents that each of its queries meets; 0 is the others' of the batch.
+        whole_corpus: Each of its queries meets all documents; else those of the batch.
     """
 
     dataset: str
@@ -62,7 +62,7 @@ class Experiment:
     max_tokens: int = 128
     keep_end: bool = False
     rates: tuple[float, ...] = (1e-4, 3e-4)
-    negatives: int = 0
+    whole_corpus: bool = False
 
 
 PARTS = 4
@@ -78,7 +78,7 @@ EXPERIMENTS = {
         )
         for part in range(1, PARTS)
     },
-    "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, negatives=7),
+    "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, whole_corpus=True),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "general": Experiment(
         "general-data",
@@ -165,7 +165,8 @@ class Steps:
         teacher: dict[str, Any] = settings.get("teacher", {})
         command = [sys.executable, str(HERE / "bi_encoder.py"), self.data, "-o", str(self._bi_encoder(rate))]
         command += ["--learning-rate", f"{rate:g}", "--tokens", str(self.plan.tokens)]
-        command += ["--max-tokens", str(self.plan.max_tokens), "--negatives", str(self.plan.negatives)]
+        command += ["--max-tokens", str(self.plan.max_tokens)]
+        command += ["--whole-corpus"] if self.plan.whole_corpus else []
         command += ["--freeze-layers", str(teacher.get("freeze_layers", 12))]
         if "max_queries" in teacher:  # as many labelled queries as teacher and student see
             student: dict[str, Any] = settings.get("distill", {})

@@ -160,7 +160,7 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
     assert report["systems"]["linear-head"]["R@1"] > 0.5
 
 
-@pytest.mark.parametrize("more", [(), ("--prompted", "--negatives", "3")])
+@pytest.mark.parametrize("more", [(), ("--prompted", "--whole-corpus")])
 def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callable[..., Path], place: Path) -> None:
     pytest.importorskip("datasets")
     fixed = ["toy", "-o", "bi", "--base", tiny_folder("llama"), "--freeze-layers", "0", "--batch", "6"]

@@ -24,12 +24,13 @@ def run(script: str, *arguments: object, cwd: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=cwd).stdout
 
 
-def reported(values: dict[str, list[float]], path: Path) -> None:
+def reported(values: dict[str, list[float]], path: Path, gpu: str | None = None) -> None:
     systems = {
         name: SystemResult(name, {m: {f"q{i}": v for i, v in enumerate(found)} for m in MEASURES}, 1.0, 0.0)
         for name, found in values.items()
     }
-    Report("saycan", "0123456789abcdef", "test", 4, 0, systems).save(path)
+    environment = {"machine": {"accelerator": gpu}} if gpu else None
+    Report("saycan", "0123456789abcdef", "test", 4, 0, systems, environment).save(path)
 
 
 def results_text(folder: Path) -> str:
@@ -256,19 +257,52 @@ def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_pa
         named = re.sub(r'"q(\d)"', rf'"{part}-\1-0"', (tmp_path / f"{part}.json").read_text())
         (tmp_path / f"{part}.json").write_text(named)
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json")
+    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher2.json", gpu="A100")
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 1, 1]}, tmp_path / "saycan-half.json")
     text = results_text(tmp_path)
     assert "lower half, and its student: R@1 / MRR@10 teacher 1.000 / 1.000 (4 queries, 1 ms), student 0.250" in text
     assert "| **student** (folded) | 0.625 | 0.625 | 0.625 | 0.625 | 0.500, 0.750 |" in text
     assert "The student keeps 62 % of its teacher's R@1" in text
     assert (
-        "Another teacher by another seed, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries, 1 ms)" in text
+        "Another teacher, trained alike, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries, 1 ms)" in text
     )
+    assert "alike, on one A100, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries), student" in text
+    assert "(part" not in text
     assert "50 % of its R@1" in text
     (tmp_path / "saycan-fold1.json").write_text(named.replace('"saycan-fold1-', '"saycan-'))
     with pytest.raises(subprocess.CalledProcessError) as caught:
         results_text(tmp_path)
     assert "in another part as well" in caught.value.stderr
+
+
+def test_a_bi_encoder_of_some_parts_stands_beside_the_student_of_the_same(tmp_path: Path) -> None:
+    for part in ("saycan", "saycan-fold1", "saycan-fold2"):
+        values = {"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 1]}
+        if part == "saycan-fold1":
+            values |= {"dense:a": [0, 0, 0, 0], "dense:b": [1, 0, 0, 0], "dense:all-MiniLM-L6-v2": [1, 1, 1, 1]}
+        reported(values, tmp_path / f"{part}.json")
+        text = re.sub(r'"q(\d)"', rf'"{part}-\1-0"', (tmp_path / f"{part}.json").read_text())
+        (tmp_path / f"{part}.json").write_text(text)
+    row = next(line for line in results_text(tmp_path).splitlines() if "(part 1)" in line)
+    assert row.startswith("| bi-encoder, same backbone (part 1) | 0.250 | 0.250 | 0.250 | 0.250 | 0.250 | +0.250 (")
+
+
+def test_longer_trainings_on_a_gpu_have_a_table_without_times_and_count_among_all(tmp_path: Path) -> None:
+    reported({"student": [1, 1, 0, 0], "dense:a": [1, 0, 0, 0]}, tmp_path / "alfred.json")
+    reported({"student": [1, 1, 0, 0], "dense:a": [1, 0, 0, 0]}, tmp_path / "saycan.json")
+    reported({"student": [1, 0, 0, 0]}, tmp_path / "saycan-seed1.json")
+    reported({"dense:more": [1, 1, 1, 0]}, tmp_path / "alfred-gpu.json", gpu="A100")
+    more = {"student": [1, 1, 1, 1], "teacher": [1, 1, 1, 0], "dense:more": [0, 0, 0, 0]}
+    reported(more, tmp_path / "saycan-gpu.json", gpu="A100")
+    text = results_text(tmp_path)
+    assert "On one A100, which several trainings shared" in text
+    assert "| bi-encoder, same backbone | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | 4 |" in text
+    assert "| bi-encoder, same backbone | R@1 | 4 | -0.250 |" in text  # the student of the first table against it
+    assert "133 % of its R@1" in text
+    table = {line.split("|")[1].strip(): line for line in text.splitlines()[8:20] if line.startswith("| ")}
+    assert table["bi-encoder, same backbone"].count("25.0 / ") == 1  # the better of SayCan's two
+    assert "75.0 / " in table["bi-encoder, same backbone"]
+    assert "100.0 / " in table["**student** (folded)"]  # the one that read more, without the seeds of the other
 
 
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:

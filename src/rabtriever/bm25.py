@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +27,11 @@ class Bm25:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        import bm25s
-
         self._count = len(texts)
         self._index = None
         tokens = _tokenize(texts)
         if any(tokens):  # bm25s cannot index texts without a single word
-            self._index = bm25s.BM25()
+            self._index = _bm25s().BM25()
             self._index.index(tokens, show_progress=False)
 
     def scores(self, queries: Sequence[str]) -> Iterator[NDArray[np.float32]]:
@@ -44,10 +43,16 @@ class Bm25:
                 yield self._index.get_scores(words)
 
 
-def _tokenize(texts: Sequence[str]) -> list[list[str]]:
+def _bm25s() -> Any:
+    # It starts jax where that is installed, and jax takes three quarters of a GPU's memory when it starts.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import bm25s
 
+    return bm25s
+
+
+def _tokenize(texts: Sequence[str]) -> list[list[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a text without a word is no news
-        words: list[list[str]] = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+        words: list[list[str]] = _bm25s().tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
     return words

@@ -123,6 +123,15 @@ def test_save(tmp_path: Path) -> None:
     assert saved == json.loads(json.dumps(report.to_dict(), allow_nan=False))
 
 
+def test_a_gpu_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert "accelerator" not in evaluate({"s": Fake(1)}, DATASET).to_dict()["machine"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    assert evaluate({"s": Fake(1)}, DATASET).to_dict()["machine"]["accelerator"] == "A100"
+
+
 def test_table() -> None:
     from rich.console import Console
 

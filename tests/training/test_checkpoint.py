@@ -67,6 +67,23 @@ def test_steps_stop_resume_steps_are_twice_the_steps(optimizer: Any, tmp_path: P
     assert resumed.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
+def test_a_gpus_random_numbers_are_stored_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_back: list[torch.Tensor] = []
+    run = Run()
+    run.save(tmp_path / "without")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(5, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put_back.append)
+    run.save(tmp_path / "with")
+    load_random(tmp_path / "without")
+    assert put_back == []
+    load_random(tmp_path / "with")
+    assert put_back[0].tolist() == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    load_random(tmp_path / "with")  # written on a GPU, gone on with without one
+    assert len(put_back) == 1
+
+
 def test_a_gaussian_kept_back_by_numpy_and_python_survives(tmp_path: Path) -> None:
     """Both draw normal numbers in pairs and keep the second for later: it is part of the state."""
     run = Run()

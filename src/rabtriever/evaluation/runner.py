@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -165,6 +166,14 @@ def _is_pairwise(system: System) -> bool:
     return bool(getattr(system, "pairwise", False))
 
 
+def _accelerator() -> dict[str, str]:
+    """The GPU that was there for the systems; times tell nothing without it."""
+    torch = sys.modules.get("torch")  # what has not been loaded has computed nothing
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"accelerator": torch.cuda.get_device_name()}
+
+
 def _environment() -> dict[str, Any]:
     versions = {"rabtriever": rabtriever.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -174,6 +183,6 @@ def _environment() -> dict[str, Any]:
             continue
     return {
         "versions": versions,
-        "machine": {"architecture": platform.machine(), "processors": os.cpu_count()},
+        "machine": {"architecture": platform.machine(), "processors": os.cpu_count(), **_accelerator()},
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -50,6 +50,8 @@ def save_state(
     for index, values in state["state"].items():
         tensors.update({f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()})
     tensors["random.torch"] = torch.random.get_rng_state()
+    if torch.cuda.is_available():  # dropout on a GPU draws from that GPU's own generator
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # Trainer seeds the legacy generator
     tensors["random.numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     version, internal, gauss_next = random.getstate()
@@ -108,6 +110,8 @@ def load_random(path: Path) -> None:
 
 def _put_random(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     torch.random.set_rng_state(tensors["random.torch"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
     kind, position, has_gauss, gauss = meta["numpy"]
     keys = tensors["random.numpy"].numpy().astype(np.uint32)
     np.random.set_state((kind, keys, position, has_gauss, gauss))

@@ -176,7 +176,7 @@ class TeacherTrainer(Trainer):
             ):
                 self.accelerator.backward(loss)
                 total += loss.detach().cpu()
-        total = self._add_up(total)
+        total = self._add_up(total).to(self.args.device)  # where the Trainer adds up what it logs
         self.counts["pairs"] += len(step.pairs)
         self.counts["tokens"] += step.tokens + (step.apart_tokens if self.config.apart_weight else 0)
         return total
