@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from rabtriever.errors import InputError
 from rabtriever.files import write_json
 
-__all__ = ["ADAPTER", "adapter_state", "merge_adapter", "read_adapter", "save_adapter"]
+__all__ = ["ADAPTER", "adapter_state", "fill_adapter", "merge_adapter", "read_adapter", "save_adapter"]
 
 ADAPTER = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
@@ -30,6 +30,25 @@ def adapter_state(adapted: Any) -> dict[str, Any]:
     # No embedding is adapted; left to find that out by itself, peft would ask the model hub for the base's config.
     found = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     return {key: value.detach().cpu().clone() for key, value in found.items()}
+
+
+def fill_adapter(adapted: Any, state: dict[str, Any]) -> None:
+    """Put an adapter's tensors into a model that has been adapted with its settings.
+
+    Raises:
+        InputError: If they do not fit it.
+    """
+    from peft import set_peft_model_state_dict
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft asks transformers for what has a new name, and tells what it mends
+            found: Any = set_peft_model_state_dict(adapted, dict(state))
+    except (AttributeError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"does not fit the language model: {str(error).strip().splitlines()[0]}") from error
+    absent = [name for name in found.missing_keys if ".lora_" in name]
+    if absent or found.unexpected_keys:
+        raise InputError(f"does not fit the language model: {(absent or found.unexpected_keys)[0]} has no counterpart")
 
 
 def save_adapter(folder: Path, state: dict[str, Any], settings: Any, base: str, revision: str | None) -> None:

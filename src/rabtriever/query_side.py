@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rabtriever.adapters import read_adapter
+from rabtriever.adapters import fill_adapter, read_adapter
 from rabtriever.artifacts import check_finite
 from rabtriever.backbone import Backbone
 from rabtriever.errors import InputError
@@ -75,7 +75,7 @@ class QuerySide:
 
 def _merged(model: Any, state: Mapping[str, Tensor], settings: Any) -> Any:
     """A model with the adapter in it, which shares every tensor that the adapter does not change."""
-    from peft import get_peft_model, set_peft_model_state_dict
+    from peft import get_peft_model
 
     try:
         changed = {name.partition(".lora_")[0].removeprefix(_WRAPPED) for name in state}
@@ -86,12 +86,9 @@ def _merged(model: Any, state: Mapping[str, Tensor], settings: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft asks transformers for what has a new name, and tells what it mends
             adapted = get_peft_model(copy.deepcopy(model, shared), unnamed)
-            found: Any = set_peft_model_state_dict(adapted, dict(state))
     except (AttributeError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise InputError(f"does not fit the language model: {str(error).strip().splitlines()[0]}") from error
-    absent = [name for name in found.missing_keys if ".lora_" in name]
-    if absent or found.unexpected_keys:
-        raise InputError(f"does not fit the language model: {(absent or found.unexpected_keys)[0]} has no counterpart")
+    fill_adapter(adapted, dict(state))
     with torch.no_grad():
         merged = adapted.merge_and_unload()
     return merged.requires_grad_(False).train(False)

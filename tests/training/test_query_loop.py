@@ -14,9 +14,13 @@ from rabtriever import Dataset, Reranker, Retriever, distill
 from rabtriever.data import Document, Query
 from rabtriever.errors import InputError
 from rabtriever.predictor import PredictorConfig
+from rabtriever.progress import SilentProgress
+from rabtriever.query_side import QuerySide
 from rabtriever.training import query_loop
 from rabtriever.training.config import DistillConfig, LoraConfig, QuerySideConfig
-from rabtriever.training.query_loop import length_batches
+from rabtriever.training.pairs import DevSet
+from rabtriever.training.query_loop import QueryLoop, length_batches
+from rabtriever.training.teacher_outputs import TeacherOutputs
 from toy_data import NEEDS, TOOLS, StopAt, toy_dataset
 
 DATA = toy_dataset()
@@ -183,3 +187,27 @@ def test_batches_hold_texts_of_similar_length_and_each_once_an_epoch() -> None:
         assert spread < 15  # of 95
     again = length_batches(lengths, 4, seed=1)
     assert next(again) == next(length_batches(lengths, 4, seed=1)) != next(length_batches(lengths, 4, seed=2))
+
+
+def test_an_adapter_that_is_there_goes_on_learning(teacher: Reranker, store: Path, tmp_path: Path) -> None:
+    student = distill(teacher, DATA, CONFIG, store=store)
+    assert student.query_side is not None
+    outputs = TeacherOutputs(teacher, store)
+    dev = DevSet.of(DATA, outputs, CONFIG, 0)
+    before = student.encode_query(list(NEEDS))
+
+    def again(side: QuerySideConfig) -> tuple[QuerySide | None, dict[str, Any]]:
+        loop = QueryLoop(student, DATA, dev, side, 1, tmp_path / str(side.learning_rate), SilentProgress())
+        return loop.run()
+
+    with pytest.raises(InputError, match="does not fit"):
+        again(SIDE.model_copy(update={"lora": LoraConfig(rank=2), "learning_rate": 1e-6}))
+    assert np.array_equal(student.encode_query(list(NEEDS)), before)
+    side, found = again(SIDE)
+    assert found["history"][0]["dev_mrr"] == pytest.approx(report(student)["dev_mrr"])  # where the first one ended
+    assert found["dev_mrr"] >= found["history"][0]["dev_mrr"]
+    assert side is not None
+    changed = any(not torch.equal(side.state[name], tensor) for name, tensor in student.query_side.state.items())
+    assert changed == found["kept"]
+    if not found["kept"]:
+        assert side is student.query_side

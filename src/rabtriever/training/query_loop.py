@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from rabtriever.adapters import adapter_state
+from rabtriever.adapters import adapter_state, fill_adapter
 from rabtriever.errors import InputError
 from rabtriever.losses import label_cross_entropy
 from rabtriever.query_side import QuerySide
@@ -66,7 +66,8 @@ class QueryLoop:
     """Trains an adapter that a student's queries are read with, and its predictor's query side along.
 
     Args:
-        student: Where it starts from; of it :meth:`run` changes the predictor.
+        student: Where it starts from, its adapter for queries included if it has one; of it :meth:`run` changes the
+            predictor.
         dataset: Its ``train`` split teaches.
         dev: What to choose the best state by, or None: then the last one is kept.
         config: Hyper-parameters.
@@ -103,10 +104,12 @@ class QueryLoop:
         """Train to the end: what queries are to be read with, and what was reached.
 
         The student's predictor is then that of the best state too, which belongs to it. Where no state was better on
-        dev than the student as it came, that one stays, and no adapter: one that changes nothing costs time and memory.
+        dev than the student as it came, that one stays, and no new adapter: one that changes nothing costs time and
+        memory.
 
         Raises:
-            InputError: If the loss stops being a number. The predictor is then as it was before.
+            InputError: If the loss stops being a number, or the student's adapter is of another rank or of other layers
+                than ``config`` says. The predictor is then as it was before.
         """
         teacher, config = self.student.reranker, self.config
         weights = TeacherConfig(lora=config.lora, freeze_layers=config.freeze_layers)
@@ -114,6 +117,8 @@ class QueryLoop:
         trained = TrainedWeights(teacher.backbone, weights, self.seed)
         try:
             torch.manual_seed(self.seed)  # an adapter's start draws as many numbers as it has weights
+            if (own := self.student.query_side) is not None:
+                fill_adapter(trained.adapted, own.state)
             self._train(trained)
             state, settings = adapter_state(trained.adapted), trained.adapted.peft_config["default"]
         except BaseException:
@@ -124,7 +129,7 @@ class QueryLoop:
             trained.abandon(teacher)
         best = self.history[self._best()] if self.history else {}
         kept = not self.history or self._best() > 0
-        return QuerySide(teacher.backbone, state, settings) if kept else None, {
+        return QuerySide(teacher.backbone, state, settings) if kept else self.student.query_side, {
             "kept": kept,
             "steps": self.done,
             "tokens": self.tokens,
