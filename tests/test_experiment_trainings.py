@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rabtriever import Dataset, Reranker, Retriever
+from rabtriever import Dataset, Reranker, Retriever, distill
 from rabtriever.data import Document, Query
 from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.training.candidates import training_queries
-from rabtriever.training.config import TeacherConfig
+from rabtriever.training.config import DistillConfig, LoraConfig, QuerySideConfig, TeacherConfig
 from rabtriever.training.plan import Plan
 from tiny_gguf import write_gguf
 from toy_data import SHORT, toy_dataset
@@ -172,6 +172,23 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(place / "bi"), device="cpu")
     read = {side: model.preprocess(["wet"], task=side)["input_ids"][0].tolist() for side in ("query", "document")}
     assert (read["query"] != read["document"]) == bool(more)  # each side its own ending, as saved
+
+
+def test_a_students_queries_learn_on(place: Path) -> None:
+    teacher = Reranker.from_pretrained(place / "teacher", dtype="float32")
+    side = QuerySideConfig(lora=LoraConfig(rank=4), freeze_layers=1, epochs=2, batch_queries=4, learning_rate=1e-2)
+    config = DistillConfig(candidates="random:2", epochs=2, dev_queries=6, query_side=side)
+    first = distill(teacher, toy_dataset(), config, store=place / "store")
+    first.save_pretrained(place / "first")
+    run("more_queries.py", "first", "toy", "-o", "second", "--queries", "16", cwd=place)
+    second = Retriever.from_pretrained(place / "second", dtype="float32")
+    said = second.training["distill"]["query_side"]
+    assert (said["queries"], said["steps"], said["seed"]) == (16, 8, 1)
+    assert said["before"] == first.training["distill"]["query_side"]
+    assert said["history"][0]["dev_mrr"] == pytest.approx(said["before"]["dev_mrr"])
+    assert said["dev_mrr"] >= said["before"]["dev_mrr"]
+    assert (second.fingerprint == first.fingerprint) == (not said["kept"])
+    assert second.document_fingerprint == first.document_fingerprint
 
 
 def test_what_a_student_ranks_high_is_judged_wrong(place: Path) -> None:
