@@ -71,7 +71,7 @@ PARTS = 4
 _FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"), ("msmarco-small", "dl19"))
 
 EXPERIMENTS = {
-    "saycan": Experiment("saycan", swapped=3000),
+    "saycan": Experiment("saycan", swapped=3000, tokens=600_000),
     **{
         f"saycan-fold{part}": Experiment(
             "saycan", swapped=3000, fold=part, systems="student,teacher,bm25", seeds=(), rates=()
