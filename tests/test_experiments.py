@@ -242,8 +242,9 @@ def test_parts_of_a_cross_validation_hold_each_query_once_and_a_tasks_together(t
     assert "one of 1 to 2" in caught.value.stderr
 
 
-def test_a_part_is_trained_on_by_its_datasets_settings() -> None:
-    lines = run("run.py", "saycan-fold2", "--data", "DATA", "--dry-run", cwd=FOLDER.parent).splitlines()
+def test_a_part_is_trained_on_by_its_datasets_settings(tmp_path: Path) -> None:
+    fixed = ["--data", "DATA", "--results", tmp_path, "--dry-run"]
+    lines = run("run.py", "saycan-fold2", *fixed, cwd=tmp_path).splitlines()
     assert "folds.py DATA/saycan -o models/saycan-fold2-data --parts 4 --part 2" in lines[0]
     assert "swap_words.py models/saycan-fold2-data -o models/saycan-fold2-data-swapped" in lines[1]
     assert "train models/saycan-fold2-data-swapped -o models/saycan-fold2 --config" in lines[2]
