@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
+from sentence_transformers.util import batch_to_device
 from tokenizers.processors import TemplateProcessing
 
 from rabtriever import Dataset
@@ -66,20 +67,22 @@ def _end_with(tokenizer: Any, ending: str, keep_end: bool) -> None:
     tokenizer._tokenizer.post_processor = TemplateProcessing(single="$A ENDING", special_tokens=[last])
 
 
+def _shuffled(items: Sequence[Any]) -> list[Any]:
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
+    return [items[place] for place in order]
+
+
 def pairs(dataset: Dataset, queries: int | None) -> Table:
     """A row for each query and right document."""
     found = [(q, d) for q in dataset.split("train") for d in sorted(dataset.relevant("train", q.id))]
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
-    chosen = [found[place] for place in order]
+    chosen = _shuffled(found)[:queries]
     return Table.from_list([{"anchor": q.text, "positive": dataset.corpus[d].content} for q, d in chosen])
 
 
 def labelled(dataset: Dataset, queries: int | None) -> Table:
     """A row for each query, with every document of the corpus marked right or wrong."""
-    split = dataset.split("train")
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()[:queries]
     rows = []
-    for query in (split[place] for place in order):
+    for query in _shuffled(dataset.split("train"))[:queries]:
         right = set(dataset.relevant("train", query.id))
         rows.append({"anchor": query.text, "label": [float(id_ in right) for id_ in dataset.corpus]})
     return Table.from_list(rows)
@@ -96,10 +99,7 @@ class WholeCorpusLoss(torch.nn.Module):
     def forward(self, features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
         """Labels ``(n, documents)``, 1 where right."""
         (queries,) = features
-        documents = {
-            key: value.to(labels.device) if isinstance(value, torch.Tensor) else value
-            for key, value in self.documents.items()
-        }
+        documents = batch_to_device(dict(self.documents), labels.device)
         e_q, e_d = (
             torch.nn.functional.normalize(self.model(part)["sentence_embedding"].float(), dim=1)
             for part in (queries, documents)
@@ -165,9 +165,11 @@ def main() -> None:
         batch_sampler=BatchSamplers.BATCH_SAMPLER if options.whole_corpus else BatchSamplers.NO_DUPLICATES,
     )
     begin = time.perf_counter()
-    loss = MultipleNegativesRankingLoss(model, scale=options.scale)
+    loss: torch.nn.Module
     if options.whole_corpus:
         loss = WholeCorpusLoss(model, texts, options.scale)
+    else:
+        loss = MultipleNegativesRankingLoss(model, scale=options.scale)
     trainer = SentenceTransformerTrainer(model, arguments, train_dataset=table, loss=loss, evaluator=evaluator)
     trainer.train()
     model.save_pretrained(str(options.output))

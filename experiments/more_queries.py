@@ -9,7 +9,6 @@ stay as they are. The settings are those that the student was made with. A run t
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def settings(student: Retriever, queries: int | None) -> DistillConfig:
 def learn_on(student: Retriever, dataset: Dataset, config: DistillConfig, seed: int, folder: Path) -> Retriever:
     """The student with the better of its adapter as it was and as it is after the pass."""
     assert config.query_side is not None
-    teacher, progress, begin = student.reranker, on_stderr(), time.perf_counter()
+    teacher, progress = student.reranker, on_stderr()
     check_settings(
         folder,
         {
@@ -47,7 +46,7 @@ def learn_on(student: Retriever, dataset: Dataset, config: DistillConfig, seed: 
     side, report = QueryLoop(student, dataset, dev, config.query_side, seed, folder, progress).run()
     before: dict[str, Any] = student.training["distill"]
     made = Retriever(teacher, student.predictor, side)
-    report |= {"seed": seed, "before": before.get("query_side"), "seconds": round(time.perf_counter() - begin, 1)}
+    report |= {"seed": seed, "before": before.get("query_side")}
     made.training["distill"] = {**before, "query_side": report}
     return made
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, load, seeds
+from stored_results import NAMES, best, is_trained_bi_encoder, load, seeds
 
 __all__ = ["PAPER", "rationale"]
 
@@ -19,7 +19,7 @@ def _is(system: str) -> Callable[[str], bool]:
 
 
 def _dense(prompted: bool) -> Callable[[str], bool]:
-    return lambda found: found.startswith("dense:") and found not in NAMES and ("prompted" in found) == prompted
+    return lambda found: is_trained_bi_encoder(found) and ("prompted" in found) == prompted
 
 
 ROWS: dict[str, Callable[[str], bool]] = {
@@ -71,10 +71,9 @@ def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path,
     longer = results / f"{name}-gpu.json"
     more = load(longer)["systems"] if longer.exists() else {}
     report = {**report, "systems": {**report["systems"], **more}}
-    systems = [system for system in report["systems"] if belongs(system)]
-    if not systems:
+    system = best(report, belongs)
+    if system is None:
         return ""
-    system = max(systems, key=lambda system: report["systems"][system]["MRR@10"])
     others = seeds(results, name) if system == "student" and system not in more else []
     found = [one["systems"][system] for one in (report, *others)]
     figures = " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rabtriever.evaluation import paired_difference
 
-__all__ = ["NAMES", "against", "load", "seeds"]
+__all__ = ["NAMES", "against", "best", "is_trained_bi_encoder", "load", "seeds"]
 
 NAMES = {
     "student": "**student** (folded)",
@@ -36,6 +37,17 @@ def load(path: Path) -> dict[str, Any]:
 def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     """What further students on a dataset's teacher reached, by other seeds."""
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
+
+
+def is_trained_bi_encoder(system: str) -> bool:
+    """Whether a system is a bi-encoder that was trained here, and not one off the shelf."""
+    return system.startswith("dense:") and system not in NAMES
+
+
+def best(report: dict[str, Any], belongs: Callable[[str], bool]) -> str | None:
+    """Of a report's systems that belong together the one with the highest MRR; None where there is none."""
+    systems = [system for system in report["systems"] if belongs(system)]
+    return max(systems, key=lambda system: report["systems"][system]["MRR@10"], default=None)
 
 
 def against(one: dict[str, float], other: dict[str, float]) -> str:

@@ -15,9 +15,9 @@ _SETTING = "XLA_PYTHON_CLIENT_PREALLOCATE"
 def test_jax_is_kept_from_taking_a_gpus_memory_unless_its_user_says_so(
     chosen: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(_SETTING, raising=False)
+    monkeypatch.setenv(_SETTING, "")  # so that what Bm25 sets is undone after the test
+    monkeypatch.delenv(_SETTING)
     if chosen:
         monkeypatch.setenv(_SETTING, chosen)
     Bm25(["find a sponge"])
     assert os.environ[_SETTING] == (chosen or "false")
-    monkeypatch.delenv(_SETTING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def adapter_state(adapted: Any) -> dict[str, Any]:
     return {key: value.detach().cpu().clone() for key, value in found.items()}
 
 
-def fill_adapter(adapted: Any, state: dict[str, Any]) -> None:
+def fill_adapter(adapted: Any, state: Mapping[str, Any]) -> None:
     """Put an adapter's tensors into a model that has been adapted with its settings.
 
     Raises:

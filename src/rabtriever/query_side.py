@@ -88,7 +88,7 @@ def _merged(model: Any, state: Mapping[str, Tensor], settings: Any) -> Any:
             adapted = get_peft_model(copy.deepcopy(model, shared), unnamed)
     except (AttributeError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise InputError(f"does not fit the language model: {str(error).strip().splitlines()[0]}") from error
-    fill_adapter(adapted, dict(state))
+    fill_adapter(adapted, state)
     with torch.no_grad():
         merged = adapted.merge_and_unload()
     return merged.requires_grad_(False).train(False)
