@@ -16,7 +16,7 @@ help:
 	@echo "make experiments-NAME DATA=FOLDER    one of experiments/NAME.yaml, from training to results (hours)"
 	@echo "make docs     the documentation site, in site/"
 	@echo "make bench    every stage against the machine's limits and its peers"
-	@echo "make report   docs/results.md and docs/benchmarks.md from their results files"
+	@echo "make report   docs/results.md with its plots and docs/benchmarks.md from their results files"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make clean    remove caches and the virtual environment"
 

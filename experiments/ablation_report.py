@@ -10,7 +10,7 @@ from ablation_variants import GROUPS
 
 from rabtriever.evaluation import Difference, paired_difference
 
-__all__ = ["ablations", "directions", "hit", "mrr", "taps"]
+__all__ = ["DIRECTIONS", "ablations", "compared", "directions", "hit", "mrr", "taps"]
 
 PAPER = {
     "no multiplication": 9.6,
@@ -71,12 +71,18 @@ def directions(studies: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def _direction(study: dict[str, Any], group: str, names: Sequence[str]) -> str:
+    seen = compared(study, group, names)
+    return "" if seen is None else f"{seen[1].difference:+.3f}: {_agrees(*seen)}"
+
+
+def compared(study: dict[str, Any], group: str, names: Sequence[str]) -> tuple[list[Run], Difference] | None:
+    """The runs of a group's variants, and the difference of their MRR from its reference; None where there are none."""
     runs = [run for run in study["runs"] if run["group"] == group]
     own = [run for run in runs if run["variant"] in names]
     if not own:
-        return ""
-    against = paired_difference(_reciprocal(own), _reciprocal([run for run in runs if run["variant"] == "reference"]))
-    return f"{against.difference:+.3f}: {_agrees(own, against)}"
+        return None
+    reference = [run for run in runs if run["variant"] == "reference"]
+    return own, paired_difference(_reciprocal(own), _reciprocal(reference))
 
 
 def taps(found: dict[str, Any]) -> list[str]:

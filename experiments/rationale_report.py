@@ -9,7 +9,7 @@ from typing import Any
 
 from stored_results import NAMES, best, is_trained_bi_encoder, load, seeds
 
-__all__ = ["PAPER", "rationale"]
+__all__ = ["DATASETS", "PAPER", "ROWS", "rationale"]
 
 DATASETS = ("esconv", "saycan", "alfred")
 

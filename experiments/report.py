@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from ablation_report import ablations, directions, taps
+from complexity_report import complexity
 from fold_report import cross_validated
 from generation_report import generation
+from plots import ablation_differences, accuracy_and_time, kl_weights, online_time
 from rationale_report import PAPER, rationale
 from stored_results import NAMES, load, seeds
 
@@ -31,6 +34,29 @@ _PAPER_FACTS = (
     "MS MARCO's MRR@10 44.05, 49.3, 52.4. Its corpora are whole; MS MARCO here is a small part, so only what lies "
     "between systems compares."
 )
+
+_TIMES = (
+    "Times are of two processors, on the days on which each system was measured; dashed lines are longer trainings on "
+    "a GPU, whose times would say nothing here. One seed of each."
+)
+
+_BEGINNING = (
+    "# Results",
+    "",
+    "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint and",
+    "every query's values. Base model: SmolLM2-135M-Instruct; two processors and no accelerator, but where a GPU is",
+    "named. How each was made, and what did not work, is in `experiments/README.md`.",
+    "",
+)
+
+_PLACES = {
+    "Table 2": "Retrieval that needs reasoning: all systems",
+    "Table 3, Figures 5 and 8": "The paper's ablations",
+    "Figure 6 and Table 4": "facts on other datasets",
+    "Figure 4": "Online time",
+    "Appendix B.3": "Answers under a retrieved strategy: esconv",
+}
+"""In the paper -> a heading here; Table 6, significance, is beside every table."""
 
 _BM25 = " (bm25s, English stop words)"
 _SELECTED = "'s best "
@@ -221,27 +247,14 @@ def _training(training: dict[str, Any]) -> str:
     )
 
 
-def complexity(found: dict[str, Any]) -> list[str]:
-    """The paper's Figure 4: times against length and number, and the exponents."""
-    by_length, by_number = found["lengths"], found["numbers"]
-    lines = ["## Online time", "", f"Milliseconds for one query, {found['base']} in {found['dtype']}."]
-    for title, part in (
-        (f"{by_length['documents']} documents of so many tokens each", by_length),
-        (f"So many documents of {by_number['length']} tokens each", by_number),
-    ):
-        lines += ["", f"| {title} | {' | '.join(map(str, part['sizes']))} |", "|---" * (len(part["sizes"]) + 1) + "|"]
-        for name in part["ms"][0]:
-            cells = (f"{row[name]:,.1f}" if name in row else "" for row in part["ms"])
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| time grows as a power of | length | number |", "|---|---|---|"]
-    for name, power in found["exponents"]["length"].items():
-        lines.append(f"| {name} | {power:.2f} | {found['exponents']['number'].get(name, float('nan')):.2f} |")
-    theory = (
-        "Theory: the teacher's exponent lies between 1 (what is linear in the tokens) and 2 (attention) for the length",
-        "and is 1 for the number (Eq. 5); the student's is 0 for the length and at most 1 for the number (Eq. 14).",
-        "Query and instruction, some fifty tokens in each pass, flatten a teacher's growth over short documents.",
+def contents(lines: Sequence[str]) -> str:
+    """Where the paper's tables and figures are, of those that there are."""
+    links = (
+        f"{theirs}: [{ours}](#{re.sub(r'[^a-z -]', '', ours.lower()).replace(' ', '-')})"
+        for theirs, ours in _PLACES.items()
+        if f"## {ours}" in lines
     )
-    return [*lines, "", *theory, ""]
+    return "; ".join(("The paper's Table 6, significance: beside every table", *links)) + "."
 
 
 def main() -> None:
@@ -250,16 +263,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "results.md")
     options = parser.parse_args()
     names = [name for name in DATASETS if (options.results / f"{name}.json").exists()]
-    lines = [
-        "# Results",
-        "",
-        "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint",
-        "and every query's values. Base model: SmolLM2-135M-Instruct; two processors and no accelerator, but where a",
-        "GPU is named. How each was",
-        "made, and what did not work, is in `experiments/README.md`.",
-        "",
-    ]
+    lines: list[str] = []
+    images = options.output.parent / "images"
     lines += rationale(options.results)
+    if plot := accuracy_and_time(options.results, images / "accuracy-and-time.svg"):
+        lines += [plot, "", _TIMES, ""]
     for name in names:
         lines += section(name, options.results)
         lines += cross_validated(name, options.results)
@@ -267,7 +275,9 @@ def main() -> None:
         lines += other_datasets(name, options.results)
     paths = sorted(options.results.glob("ablations-*.json"))
     studies = {path.stem.removeprefix("ablations-"): load(path) for path in paths}
-    lines += directions(studies) if studies else []
+    if studies:
+        lines += [*directions(studies), ablation_differences(studies, images / "ablations.svg"), ""]
+        lines += [kl_weights(studies, images / "kl-weights.svg"), ""]
     for name, study in studies.items():
         lines += ablations(name, study)
     for path in sorted(options.results.glob("taps-*.json")):
@@ -276,7 +286,8 @@ def main() -> None:
         lines += generation(load(path))
     times = options.results / "complexity.json"
     if times.exists():
-        lines += complexity(load(times))
+        lines += [*complexity(load(times)), online_time(load(times), images / "online-time.svg"), ""]
+    lines = [*_BEGINNING, contents(lines), "", *lines]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text("\n".join(lines).rstrip() + "\n")
     print(f"{options.output}: {', '.join(names)}")

@@ -306,6 +306,22 @@ def test_longer_trainings_on_a_gpu_have_a_table_without_times_and_count_among_al
     assert "100.0 / " in table["**student** (folded)"]  # the one that read more, without the seeds of the other
 
 
+def test_the_plot_beside_the_table_has_its_systems_and_is_made_alike_twice(tmp_path: Path) -> None:
+    reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "saycan.json")
+    plot = tmp_path / "images" / "accuracy-and-time.svg"
+    assert f"]({plot.relative_to(tmp_path)})" in results_text(tmp_path)
+    first = plot.read_text()
+    assert ">BM25</text>" in first
+    assert ">teacher</text>" not in first
+    assert "longer training" not in first
+    results_text(tmp_path)
+    assert plot.read_text() == first
+    reported({"student": [1, 1, 1, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "saycan.json")
+    reported({"student": [1, 1, 1, 1]}, tmp_path / "saycan-gpu.json", gpu="A100")
+    results_text(tmp_path)
+    assert ">student (folded), longer training</text>" in plot.read_text()
+
+
 def test_datasets_that_were_not_trained_on_share_a_table(tmp_path: Path) -> None:
     reported({"student": [1, 1, 0, 0], "bm25": [1, 0, 0, 0]}, tmp_path / "zero-shot-general-cranfield.json")
     reported({"student": [1, 0, 0, 0], "bm25": [1, 1, 1, 0]}, tmp_path / "zero-shot-general-scifact.json")
