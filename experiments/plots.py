@@ -63,6 +63,7 @@ def _accuracies(panel: Axes, report: dict[str, Any], longer: dict[str, Any]) -> 
 def ablation_differences(studies: Mapping[str, dict[str, Any]], target: Path) -> str:
     """The paper's ablations as differences of MRR with their intervals; without the one that ranks nothing at all."""
     rows = [row for row in DIRECTIONS if row != "no multiplication"]
+    studies = _of_losses(studies)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, len(LOSSES), sharey=True)
@@ -84,6 +85,7 @@ def ablation_differences(studies: Mapping[str, dict[str, Any]], target: Path) ->
 
 def kl_weights(studies: Mapping[str, dict[str, Any]], target: Path) -> str:
     """Test MRR over the weight of the KL, the paper's w, mean and standard deviation of the seeds."""
+    studies = _of_losses(studies)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 3.4), layout="constrained")
         panels = figure.subplots(1, len(LOSSES), sharey=True)
@@ -100,6 +102,11 @@ def kl_weights(studies: Mapping[str, dict[str, Any]], target: Path) -> str:
         panels[0].set_ylabel("test MRR")
         _legend(figure, panels)
         return _save(figure, target, "Test MRR over the weight of the KL, by loss and dataset")
+
+
+def _of_losses(studies: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The studies in which a loss was varied."""
+    return {name: study for name, study in studies.items() if any(run["group"] in LOSSES for run in study["runs"])}
 
 
 def _by_weight(study: dict[str, Any], group: str) -> dict[float, list[float]]:
