@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -27,7 +27,6 @@ ROWS: dict[str, Callable[[str], bool]] = {
     NAMES["dense"]: _dense(prompted=False),
     "the same, prompted": _dense(prompted=True),
     **{NAMES[system]: _is(system) for system in ("classifier", "untrained", "linear-head")},
-    "teacher, by DPO": lambda found: found.startswith("teacher:") and "dpo" in found,
     **{NAMES[system]: _is(system) for system in ("teacher", "student")},
 }
 PAPER = {
@@ -63,7 +62,23 @@ def rationale(results: Path) -> list[str]:
                 cells.append(" / ".join(map(str, theirs.get(title, ()))))
         if any(cells):
             lines.append(f"| {title} | {' | '.join(cells)} |")
+        if title == NAMES["teacher"]:
+            lines += _by_dpo(reports, results)
     return [*lines, ""]
+
+
+def _by_dpo(reports: Iterable[str], results: Path) -> list[str]:
+    """A row of the teachers that were trained by DPO, the mean over their seeds."""
+    cells = []
+    for name in reports:
+        found = [load(path)["systems"]["teacher"] for path in sorted(results.glob(f"{name}-dpo*.json"))]
+        cells += [_percent(found) if found else ""] + [""] * (name in PAPER)
+    return [f"| teacher, by DPO | {' | '.join(cells)} |"] if any(cells) else []
+
+
+def _percent(found: Sequence[dict[str, float]]) -> str:
+    """R@1 / MRR, means over the seeds."""
+    return " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
 
 
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
@@ -76,6 +91,6 @@ def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path,
         return ""
     others = seeds(results, name) if system == "student" and system not in more else []
     found = [one["systems"][system] for one in (report, *others)]
-    figures = " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
+    figures = _percent(found)
     queries = found[0]["queries"]
     return figures if queries == report["queries"] else f"{figures} ({queries:,})"

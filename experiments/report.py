@@ -26,8 +26,13 @@ MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 MERGED = ("general", "facts")
 DATASETS = ("esconv", "esconv-described", "saycan", "saycan-302", "alfred", *MERGED)
 
-BACKBONES = {"half": "A teacher of the backbone's lower half", "gemma": "A teacher of Gemma 3 270M"}
-"""Suffix of a results file -> what was trained instead."""
+OTHERWISE = {
+    "teacher": "Another teacher, trained alike",
+    "dpo": "A teacher trained by DPO",
+    "half": "A teacher of the backbone's lower half",
+    "gemma": "A teacher of Gemma 3 270M",
+}
+"""Suffix of a results file, without its number -> what was trained instead."""
 
 _PAPER_FACTS = (
     "The paper, with 7B: nDCG@10 over 13 datasets of BEIR, best bi-encoder 59.2, student 58.2, teacher 65.8 percent; "
@@ -78,10 +83,9 @@ def section(name: str, results: Path) -> list[str]:
     if others:
         lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, others), "", *_paper(name)]
-    again = [("Another teacher, trained alike", path) for path in sorted(results.glob(f"{name}-teacher*.json"))]
-    again += [(what, results / f"{name}-{suffix}.json") for suffix, what in BACKBONES.items()]
-    for what, path in again:
-        lines += ["", *_again(what, load(path))] if path.exists() else []
+    for suffix, what in OTHERWISE.items():
+        for path in sorted(results.glob(f"{name}-{suffix}*.json")):
+            lines += ["", *_again(what, load(path))]
     return [*lines, "", *_differences(main, others), "", *_on_a_gpu(name, main, results)]
 
 
@@ -155,13 +159,14 @@ def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _again(what: str, report: dict[str, Any]) -> list[str]:
-    """Another teacher and its student, trained alike."""
+    """Another teacher and its student."""
     figures = []
-    for kind in ("teacher", "student"):
+    for kind in ("teacher", "student", "rerank"):
         if found := report["systems"].get(kind):
             cost = f"{found['queries']:,} queries"
             cost += "" if _gpu(report) else f", {found['ms_per_query']:,.0f} ms"
-            figures.append(f"{kind} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
+            named = _named(kind, found) if kind == "rerank" else kind
+            figures.append(f"{named} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
     where = f", on one {gpu}" if (gpu := _gpu(report)) else ""
     return [f"{what}{where}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 

@@ -63,7 +63,9 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
         "dense:a-prompted": [0, 0, 0, 0],
         "dense:a-swapped": [0, 0, 1, 0],
     }
-    reported(values | {"teacher:models/a-dpo": [1, 0, 0, 0], "linear-head": [1, 1, 1, 0]}, tmp_path / "alfred.json")
+    reported(values | {"teacher": [1, 1, 0, 0], "linear-head": [1, 1, 1, 0]}, tmp_path / "alfred.json")
+    reported({"teacher": [1, 0, 0, 0], "student": [1, 0, 0, 0]}, tmp_path / "alfred-dpo.json")
+    reported({"teacher": [1, 1, 0, 0], "student": [1, 1, 0, 0], "rerank": [1, 1, 1, 0]}, tmp_path / "alfred-dpo1.json")
     report = json.loads((tmp_path / "alfred.json").read_text())
     report["systems"]["linear-head"]["queries"] = 3
     (tmp_path / "alfred.json").write_text(json.dumps(report))
@@ -72,7 +74,12 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
     table = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[8:20] if line.startswith("| ")}
     assert table["bi-encoder, same backbone"].startswith("50.0 / ")
     assert table["the same, prompted"].startswith("0.0 / ")
-    assert table["teacher, by DPO"].startswith("25.0 / ")
+    assert table["teacher, by DPO"] == "37.5 / 37.5"  # the mean of two
+    assert table["teacher"] == "50.0 / 50.0"
+    assert [line for line in lines if line.startswith("A teacher trained by DPO")][1].endswith(
+        "teacher 0.500 / 0.500 (4 queries, 1 ms), student 0.500 / 0.500 (4 queries, 1 ms), "
+        "student, then teacher 0.750 / 0.750 (4 queries, 1 ms)."
+    )
     assert table["reranker with a linear head"].endswith("(3)")
 
 
