@@ -10,7 +10,7 @@ from ablation_variants import GROUPS
 
 from rabtriever.evaluation import Difference, paired_difference
 
-__all__ = ["DIRECTIONS", "ablations", "compared", "directions", "hit", "mrr", "taps"]
+__all__ = ["DIRECTIONS", "LOSSES", "ablations", "compared", "directions", "hit", "mrr", "taps"]
 
 PAPER = {
     "no multiplication": 9.6,
@@ -34,6 +34,9 @@ DIRECTIONS = {
 }
 """A row of the comparison with the paper, and the variants that make it."""
 
+LOSSES = {"paper": "the paper's loss", "default": "our loss"}
+"""The groups that the paper's ablations are in."""
+
 Run = dict[str, Any]
 
 
@@ -53,14 +56,13 @@ def ablations(name: str, found: dict[str, Any]) -> list[str]:
 
 def directions(studies: Mapping[str, dict[str, Any]]) -> list[str]:
     """The paper's ablations, and what each study says of them with the paper's loss and with ours."""
-    whose = {"paper": "the paper's", "default": "our"}
     columns = [
         (name, group, study)
         for name, study in studies.items()
-        for group in whose
+        for group in LOSSES
         if any(run["group"] == group for run in study["runs"])
     ]
-    titles = [f"{name}, {whose[group]} loss" for name, group, _ in columns]
+    titles = [f"{name}, {LOSSES[group]}" for name, group, _ in columns]
     lines = ["## The paper's ablations", "", "Difference of test MRR from each group's reference (details below).", ""]
     lines += [f"| | the paper, R@1 | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
     for row, names in DIRECTIONS.items():

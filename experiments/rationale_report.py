@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, best, is_trained_bi_encoder, load, seeds
+from stored_results import NAMES, best, is_trained_bi_encoder, load, longer, reports, seeds
 
 __all__ = ["DATASETS", "PAPER", "ROWS", "rationale"]
 
@@ -26,8 +26,7 @@ ROWS: dict[str, Callable[[str], bool]] = {
     **{NAMES[system]: _is(system) for system in ("bm25", "dense:all-MiniLM-L6-v2")},
     NAMES["dense"]: _dense(prompted=False),
     "the same, prompted": _dense(prompted=True),
-    **{NAMES[system]: _is(system) for system in ("classifier", "untrained", "linear-head")},
-    **{NAMES[system]: _is(system) for system in ("teacher", "student")},
+    **{NAMES[system]: _is(system) for system in ("classifier", "untrained", "linear-head", "teacher", "student")},
 }
 PAPER = {
     "esconv": {"best bi-encoder": (29.0, 45.5), "student": (32.8, 54.7), "teacher": (34.4, 54.8)},
@@ -40,9 +39,8 @@ _AS_OURS = {"best bi-encoder": "dense"}
 
 def rationale(results: Path) -> list[str]:
     """One row a system, one column a dataset, the paper's figures beside those that it has."""
-    paths = {name: results / f"{name}.json" for name in DATASETS}
-    reports = {name: load(path) for name, path in paths.items() if path.exists()}
-    columns = [title for name in reports for title in ([name, f"{name}, the paper"] if name in PAPER else [name])]
+    found = reports(results, DATASETS)
+    columns = [title for name in found for title in ([name, f"{name}, the paper"] if name in PAPER else [name])]
     lines = [
         "## Retrieval that needs reasoning: all systems",
         "",
@@ -55,7 +53,7 @@ def rationale(results: Path) -> list[str]:
     ]
     for title, belongs in ROWS.items():
         cells = []
-        for name, report in reports.items():
+        for name, report in found.items():
             cells.append(_cell(report, belongs, results, name))
             if name in PAPER:
                 theirs = {NAMES[_AS_OURS.get(system, system)]: figures for system, figures in PAPER[name].items()}
@@ -63,14 +61,14 @@ def rationale(results: Path) -> list[str]:
         if any(cells):
             lines.append(f"| {title} | {' | '.join(cells)} |")
         if title == NAMES["teacher"]:
-            lines += _by_dpo(reports, results)
+            lines += _by_dpo(found, results)
     return [*lines, ""]
 
 
-def _by_dpo(reports: Iterable[str], results: Path) -> list[str]:
+def _by_dpo(names: Iterable[str], results: Path) -> list[str]:
     """A row of the teachers that were trained by DPO, the mean over their seeds."""
     cells = []
-    for name in reports:
+    for name in names:
         found = [load(path)["systems"]["teacher"] for path in sorted(results.glob(f"{name}-dpo*.json"))]
         cells += [_percent(found) if found else ""] + [""] * (name in PAPER)
     return [f"| teacher, by DPO | {' | '.join(cells)} |"] if any(cells) else []
@@ -83,8 +81,7 @@ def _percent(found: Sequence[dict[str, float]]) -> str:
 
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
     """The best of the systems that belong to a row, which is to a baseline's good; a student's mean over its seeds."""
-    longer = results / f"{name}-gpu.json"
-    more = load(longer)["systems"] if longer.exists() else {}
+    more = (longer(results, name) or {"systems": {}})["systems"]
     report = {**report, "systems": {**report["systems"], **more}}
     system = best(report, belongs)
     if system is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -13,9 +12,10 @@ from ablation_report import ablations, directions, taps
 from complexity_report import complexity
 from fold_report import cross_validated
 from generation_report import generation
+from markdown.extensions.toc import slugify
 from plots import ablation_differences, accuracy_and_time, kl_weights, online_time
 from rationale_report import PAPER, rationale
-from stored_results import NAMES, load, seeds
+from stored_results import NAMES, load, longer, reports, seeds
 
 from rabtriever.evaluation import paired_difference
 
@@ -91,10 +91,9 @@ def section(name: str, results: Path) -> list[str]:
 
 def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
     """Trainings that read more, on one GPU: systems without their times, and differences from the student."""
-    path = results / f"{name}-gpu.json"
-    if not path.exists():
+    found = longer(results, name)
+    if found is None:
         return []
-    found = load(path)
     lines = [
         f"### {name}, more training",
         "",
@@ -254,11 +253,7 @@ def _training(training: dict[str, Any]) -> str:
 
 def contents(lines: Sequence[str]) -> str:
     """Where the paper's tables and figures are, of those that there are."""
-    links = (
-        f"{theirs}: [{ours}](#{re.sub(r'[^a-z -]', '', ours.lower()).replace(' ', '-')})"
-        for theirs, ours in _PLACES.items()
-        if f"## {ours}" in lines
-    )
+    links = (f"{theirs}: [{ours}](#{slugify(ours, '-')})" for theirs, ours in _PLACES.items() if f"## {ours}" in lines)
     return "; ".join(("The paper's Table 6, significance: beside every table", *links)) + "."
 
 
@@ -267,10 +262,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "results.md")
     options = parser.parse_args()
-    names = [name for name in DATASETS if (options.results / f"{name}.json").exists()]
-    lines: list[str] = []
+    names = reports(options.results, DATASETS)
     images = options.output.parent / "images"
-    lines += rationale(options.results)
+    lines = rationale(options.results)
     if plot := accuracy_and_time(options.results, images / "accuracy-and-time.svg"):
         lines += [plot, "", _TIMES, ""]
     for name in names:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rabtriever.evaluation import paired_difference
 
-__all__ = ["NAMES", "against", "best", "is_trained_bi_encoder", "load", "seeds"]
+__all__ = ["NAMES", "against", "best", "is_trained_bi_encoder", "load", "longer", "reports", "seeds"]
 
 NAMES = {
     "student": "**student** (folded)",
@@ -32,6 +32,18 @@ def load(path: Path) -> dict[str, Any]:
     """A results file, read once however many tables it is in."""
     content: dict[str, Any] = json.loads(path.read_text())
     return content
+
+
+def reports(results: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The datasets' results, of those that have any."""
+    paths = {name: results / f"{name}.json" for name in names}
+    return {name: load(path) for name, path in paths.items() if path.exists()}
+
+
+def longer(results: Path, name: str) -> dict[str, Any] | None:
+    """What longer trainings on a GPU reached on a dataset; None where there were none."""
+    path = results / f"{name}-gpu.json"
+    return load(path) if path.exists() else None
 
 
 def seeds(results: Path, name: str) -> list[dict[str, Any]]:
