@@ -50,7 +50,7 @@ _BEGINNING = (
     "",
     "Made by `make report` from the files in `experiments/results`, which hold seed, versions, data fingerprint and",
     "every query's values. Base model: SmolLM2-135M-Instruct; two processors and no accelerator, but where a GPU is",
-    "named. How each was made, and what did not work, is in `experiments/README.md`.",
+    "named. How each was made, and what did not work, is in `experiments/README.md` and its notes.",
     "",
 )
 
