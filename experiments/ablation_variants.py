@@ -53,6 +53,7 @@ GROUPS: dict[str, Group] = {
             "inputs not standardised": {"predictor": {"standardize": False}},
             "paper's predictor": {"predictor": _PAPER_PREDICTOR},
             "rank 64": {"predictor": {"rank": 64}},
+            "rank 256": {"predictor": {"rank": 256}},
             "rank 256, dropout 0.3": {"predictor": {"rank": 256, "dropout": 0.3}},
             "dropout 0.3": {"predictor": {"dropout": 0.3}},
             "64 queries a step": {"batch_queries": 64},
