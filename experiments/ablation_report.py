@@ -10,7 +10,7 @@ from ablation_variants import GROUPS
 
 from rabtriever.evaluation import Difference, paired_difference
 
-__all__ = ["DIRECTIONS", "LOSSES", "ablations", "compared", "directions", "hit", "mrr", "taps"]
+__all__ = ["DIRECTIONS", "LOSSES", "ablations", "compared", "directions", "hit", "mrr", "taps", "varied"]
 
 PAPER = {
     "no multiplication": 9.6,
@@ -56,12 +56,7 @@ def ablations(name: str, found: dict[str, Any]) -> list[str]:
 
 def directions(studies: Mapping[str, dict[str, Any]]) -> list[str]:
     """The paper's ablations, and what each study says of them with the paper's loss and with ours."""
-    columns = [
-        (name, group, study)
-        for name, study in studies.items()
-        for group in LOSSES
-        if any(run["group"] == group for run in study["runs"])
-    ]
+    columns = [(name, group, study) for name, study in studies.items() for group in LOSSES if varied(study, group)]
     titles = [f"{name}, {LOSSES[group]}" for name, group, _ in columns]
     lines = ["## The paper's ablations", "", "Difference of test MRR from each group's reference (details below).", ""]
     lines += [f"| | the paper, R@1 | {' | '.join(titles)} |", "|---" * (len(columns) + 2) + "|"]
@@ -70,6 +65,12 @@ def directions(studies: Mapping[str, dict[str, Any]]) -> list[str]:
         cells = (_direction(study, group, names) for _, group, study in columns)
         lines.append(f"| {row} | {seen} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def varied(study: dict[str, Any], group: str) -> bool:
+    """Whether a study has anything of the paper's ablations in a group, beside the group's reference."""
+    names = {name for names in DIRECTIONS.values() for name in names}
+    return any(run["group"] == group and run["variant"] in names for run in study["runs"])
 
 
 def _direction(study: dict[str, Any], group: str, names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import matplotlib as mpl
-from ablation_report import DIRECTIONS, LOSSES, compared, mrr
+from ablation_report import DIRECTIONS, LOSSES, compared, mrr, varied
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rationale_report import DATASETS, ROWS
@@ -100,8 +100,8 @@ def kl_weights(studies: Mapping[str, dict[str, Any]], target: Path) -> str:
 
 
 def _of_losses(studies: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The studies in which a loss was varied."""
-    return {name: study for name, study in studies.items() if any(run["group"] in LOSSES for run in study["runs"])}
+    """The studies that have any of the paper's ablations."""
+    return {name: study for name, study in studies.items() if any(varied(study, group) for group in LOSSES)}
 
 
 def _by_weight(study: dict[str, Any], group: str) -> dict[float, list[float]]:
