@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Callable
 from functools import cache
@@ -120,6 +121,22 @@ def test_only_another_share_of_the_start_changes_the_hash() -> None:
     assert prompt("chat", PromptConfig(query_start=0.0)).hash != prompt("chat", PromptConfig()).hash
 
 
+def test_without_the_chat_frame_a_chat_model_reads_the_templates_alone() -> None:
+    config = PromptConfig(query="Query: {text}\nNext:", true="yes", false="no", chat=False)
+    p = prompt("chat", config)
+    spelled = p.tokenizer.decode(p.document_ids("find a sponge") + p.query_ids("I spilled my coke"))
+    assert spelled == "Document: find a sponge\nQuery: I spilled my coke\nNext:"
+    assert [p.tokenizer.decode([i]) for i in (p.true_id, p.false_id)] == ["y", "no"]
+    opened = prompt("base", config)
+    assert opened.tokenizer.decode(opened.document_ids("x")) == "<s>Document: x\n"
+
+
+def test_only_leaving_the_chat_frame_out_changes_the_hash() -> None:
+    """Models older than the setting keep theirs."""
+    assert prompt("chat").hash == "76e54093404d14d1"
+    assert prompt("chat", SMALL.model_copy(update={"chat": False})).hash != prompt("chat").hash
+
+
 @KINDS
 def test_a_document_of_none_one_and_just_too_many_tokens(kind: str) -> None:
     p = prompt(kind)
@@ -225,6 +242,8 @@ def test_markers_that_a_tokenizer_calls_ordinary_are_text_too() -> None:
     tokenizer.add_tokens([AddedToken("<turn>", special=False, normalized=False)])
     tokenizer.chat_template = "{% for message in messages %}<turn>user {{ message['content'] }}<turn>model{% endfor %}"
     marker = tokenizer.convert_tokens_to_ids("<turn>")
+    bare = Prompt(copy.deepcopy(tokenizer), SMALL.model_copy(update={"chat": False}))
+    assert marker not in bare.document_ids("a <turn>b") + bare.query_ids("<turn>")
     p = Prompt(tokenizer, SMALL)
     assert marker in p.parts.document_head
     assert marker in p.parts.query_tail
@@ -237,8 +256,10 @@ def test_markers_that_a_tokenizer_calls_ordinary_are_text_too() -> None:
 def test_a_chat_template_without_one_place_for_the_message_is_refused(template: str) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
-    with pytest.raises(InputError, match="chat template"):
+    with pytest.raises(InputError, match="chat template") as refused:
         Prompt(tokenizer)
+    assert "prompt.chat=false" in str(refused.value.hint)
+    Prompt(tokenizer, PromptConfig(chat=False))
 
 
 def test_a_template_with_todays_date_gives_the_same_prompt_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,12 @@ class PromptConfig(BaseModel):
         0.5, ge=0.0, le=1.0, description="Share of a longer query's tokens kept from its start; 0 keeps a chat's end."
     )
 
+    chat: bool = Field(
+        True,
+        description="Whether a chat model's own frame goes around the two parts; without it they are read as plain "
+        "text, and the answer follows the query part directly.",
+    )
+
     @field_validator("document", "query")
     @classmethod
     def _one_text(cls, value: str) -> str:
@@ -83,8 +89,8 @@ class Prompt:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or PromptConfig()
-        opening, closing, control = _chat_frame(tokenizer)
-        _protect(tokenizer, opening + closing)
+        opening, closing, control = _chat_frame(tokenizer) if self.config.chat else _plain_frame(tokenizer)
+        _protect(tokenizer, opening + closing if self.config.chat else str(tokenizer.chat_template or ""))
         document_head, document_tail = self.config.document.split("{text}")
         query_head, query_tail = self.config.query.split("{text}")
         # A space before the text belongs to the text, since most tokenizers join it to the word that follows.
@@ -140,8 +146,9 @@ class Prompt:
 
     def _hash(self) -> str:
         config, parts = self.config.model_dump(), self.parts
-        if config["query_start"] == PromptConfig().query_start:
-            del config["query_start"]  # younger than the first models, whose hash must stay what it was
+        for younger in ("query_start", "chat"):  # than the first models, whose hash must stay what it was
+            if config[younger] == PromptConfig.model_fields[younger].default:
+                del config[younger]
         state: dict[str, Any] = {
             "config": config,
             "ids": [parts.document_head, parts.document_tail, parts.query_head, parts.query_tail],
@@ -163,17 +170,22 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]
         if rendered.count(_MARK) != 1:
             raise InputError(
                 f"the tokenizer's chat template does not show a user's message exactly once: {rendered!r}",
-                hint="use a model with another chat template, or remove the template from its tokenizer",
+                hint="use a model with another chat template, or leave the frame out with prompt.chat=false",
             )
         opening, _, closing = rendered.partition(_MARK)
         return opening, closing, []
+    return "", "\n", _opening_ids(tokenizer)
+
+
+def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]]:
+    """Nothing before and after the templates but the ids that open a plain text."""
+    return "", "", _opening_ids(tokenizer)
+
+
+def _opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special ids that a tokenizer puts before a plain text."""
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     full = list(tokenizer("a")["input_ids"])
-    return "", "\n", full[: len(full) - len(plain)] if full[len(full) - len(plain) :] == plain else _bos(full, plain)
-
-
-def _bos(full: list[int], plain: list[int]) -> list[int]:
-    """The special ids that a tokenizer puts before a text, where it puts some after it as well."""
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return full[:start]
