@@ -61,17 +61,26 @@ def rationale(results: Path) -> list[str]:
         if any(cells):
             lines.append(f"| {title} | {' | '.join(cells)} |")
         if title == NAMES["teacher"]:
-            lines += _by_dpo(found, results)
+            lines += _otherwise("teacher, by DPO", found, "teacher", lambda name: results.glob(f"{name}-dpo*.json"))
+        if title in (NAMES["teacher"], NAMES["student"]):
+            system = next(kind for kind in ("teacher", "student") if NAMES[kind] == title)
+            lines += _otherwise(f"{title}, trained to read apart", found, system, lambda name: _apart(results, name))
     return [*lines, ""]
 
 
-def _by_dpo(names: Iterable[str], results: Path) -> list[str]:
-    """A row of the teachers that were trained by DPO, the mean over their seeds."""
+def _apart(results: Path, name: str) -> list[Path]:
+    """The results of a teacher that reads apart too, and of all its students."""
+    return [*results.glob(f"{name}-next.json"), *results.glob(f"{name}-next-seed*.json")]
+
+
+def _otherwise(title: str, names: Iterable[str], system: str, paths_of: Callable[[str], Iterable[Path]]) -> list[str]:
+    """A row of what was trained otherwise, the mean over its seeds."""
     cells = []
     for name in names:
-        found = [load(path)["systems"]["teacher"] for path in sorted(results.glob(f"{name}-dpo*.json"))]
+        systems = [load(path)["systems"] for path in sorted(paths_of(name))]
+        found = [one[system] for one in systems if system in one]
         cells += [_percent(found) if found else ""] + [""] * (name in PAPER)
-    return [f"| teacher, by DPO | {' | '.join(cells)} |"] if any(cells) else []
+    return [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
 
 
 def _percent(found: Sequence[dict[str, float]]) -> str:

@@ -24,7 +24,13 @@ NDCG = "nDCG@10"
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 MERGED = ("general", "facts")
-DATASETS = ("esconv", "esconv-described", "saycan", "saycan-302", "alfred", *MERGED)
+DATASETS = ("esconv", "esconv-described", "saycan", "saycan-next", "saycan-302", "alfred", *MERGED)
+
+ABOUT = {
+    "saycan-next": "SayCan with other words around the texts and a teacher trained to read them apart as well "
+    "(`experiments/saycan-next.yaml`).",
+}
+"""Of results that have a dataset's name and more: what was done otherwise."""
 
 OTHERWISE = {
     "teacher": "Another teacher, trained alike",
@@ -72,6 +78,7 @@ def section(name: str, results: Path) -> list[str]:
     """One dataset: a table of systems, what the student keeps, and every difference with its interval."""
     main, others = load(results / f"{name}.json"), seeds(results, name)
     lines = [f"## {name}", "", f"{main['queries']:,} {main['split']} queries; data `{main['fingerprint'][:12]}`."]
+    lines += ["", ABOUT[name]] if name in ABOUT else []
     training = results / f"{name}-training.json"
     if training.exists():
         lines += ["", _training(load(training))]

@@ -83,6 +83,20 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
     assert table["reranker with a linear head"].endswith("(3)")
 
 
+def test_a_teacher_that_reads_apart_has_rows_and_a_section_of_its_own(tmp_path: Path) -> None:
+    reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan.json")
+    values = {"student": [1, 1, 1, 0], "teacher": [1, 1, 0, 0], "student:saycan": [1, 1, 0, 0]}
+    reported(values, tmp_path / "saycan-next.json")
+    reported({"student": [1, 1, 1, 1]}, tmp_path / "saycan-next-seed1.json")
+    text = results_text(tmp_path)
+    assert "| teacher, trained to read apart | 50.0 / 50.0 |" in text
+    assert "| **student** (folded), trained to read apart | 87.5 / 87.5 |" in text
+    section = text[text.index("## saycan-next") :]
+    assert "saycan-next.yaml" in section
+    assert "175 % of its R@1 (150, 200)" in section
+    assert "| **student** (folded), saycan | R@1 | 4 | +0.375 |" in section
+
+
 @pytest.mark.parametrize("name", ["saycan", "esconv", "alfred"])
 def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_path: Path) -> None:
     for rate, mrr in (("0.0001", 0.4), ("0.0003", 0.5)):
