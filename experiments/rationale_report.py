@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,14 +19,10 @@ def _is(system: str) -> Callable[[str], bool]:
     return lambda found: found == system
 
 
-def _dense(prompted: bool) -> Callable[[str], bool]:
-    return lambda found: is_trained_bi_encoder(found) and ("prompted" in found) == prompted
-
-
 ROWS: dict[str, Callable[[str], bool]] = {
     **{NAMES[system]: _is(system) for system in ("bm25", "dense:all-MiniLM-L6-v2")},
-    NAMES["dense"]: _dense(prompted=False),
-    "the same, prompted": _dense(prompted=True),
+    NAMES["dense"]: is_trained_bi_encoder,
+    "the same, prompted": partial(is_trained_bi_encoder, prompted=True),
     **{NAMES[system]: _is(system) for system in ("classifier", "untrained", "linear-head", "teacher", "student")},
 }
 PAPER = {
@@ -61,24 +58,29 @@ def rationale(results: Path) -> list[str]:
         if any(cells):
             lines.append(f"| {title} | {' | '.join(cells)} |")
         if title == NAMES["teacher"]:
-            lines += _otherwise("teacher, by DPO", found, "teacher", lambda name: results.glob(f"{name}-dpo*.json"))
-        if title in (NAMES["teacher"], NAMES["student"]):
-            system = next(kind for kind in ("teacher", "student") if NAMES[kind] == title)
-            lines += _otherwise(f"{title}, trained to read apart", found, system, lambda name: _apart(results, name))
+            lines += _otherwise("teacher, by DPO", "teacher", {name: _by_dpo(name, results) for name in found})
+        for system in ("teacher", "student"):
+            if title == NAMES[system]:
+                of = {name: _apart(name, results) for name in found}
+                lines += _otherwise(f"{title}, trained to read apart", system, of)
     return [*lines, ""]
 
 
-def _apart(results: Path, name: str) -> list[Path]:
-    """The results of a teacher that reads apart too, and of all its students."""
-    return [*results.glob(f"{name}-next.json"), *results.glob(f"{name}-next-seed*.json")]
+def _by_dpo(name: str, results: Path) -> list[dict[str, Any]]:
+    """What teachers by DPO and their students reached, by all seeds."""
+    return [load(path) for path in sorted(results.glob(f"{name}-dpo*.json"))]
 
 
-def _otherwise(title: str, names: Iterable[str], system: str, paths_of: Callable[[str], Iterable[Path]]) -> list[str]:
-    """A row of what was trained otherwise, the mean over its seeds."""
+def _apart(name: str, results: Path) -> list[dict[str, Any]]:
+    """What a teacher that reads apart too and all its students reached."""
+    return [*reports(results, [f"{name}-next"]).values(), *seeds(results, f"{name}-next")]
+
+
+def _otherwise(title: str, system: str, trained: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
+    """A row of what was trained otherwise, by dataset, the mean over those that have the system."""
     cells = []
-    for name in names:
-        systems = [load(path)["systems"] for path in sorted(paths_of(name))]
-        found = [one[system] for one in systems if system in one]
+    for name, of in trained.items():
+        found = [report["systems"][system] for report in of if system in report["systems"]]
         cells += [_percent(found) if found else ""] + [""] * (name in PAPER)
     return [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
 

@@ -51,9 +51,9 @@ def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
 
 
-def is_trained_bi_encoder(system: str) -> bool:
-    """Whether a system is a bi-encoder that was trained here, and not one off the shelf."""
-    return system.startswith("dense:") and system not in NAMES
+def is_trained_bi_encoder(system: str, prompted: bool = False) -> bool:
+    """Whether a system is a bi-encoder that was trained here, behind a prompt or an end token; none off the shelf."""
+    return system.startswith("dense:") and system not in NAMES and ("prompted" in system) == prompted
 
 
 def best(report: dict[str, Any], belongs: Callable[[str], bool]) -> str | None:

@@ -97,6 +97,20 @@ def test_a_teacher_that_reads_apart_has_rows_and_a_section_of_its_own(tmp_path: 
     assert "| **student** (folded), saycan | R@1 | 4 | +0.375 |" in section
 
 
+def test_a_prompted_bi_encoder_of_one_part_is_no_row_with_anothers_end_token(tmp_path: Path) -> None:
+    dense = {
+        "saycan": {"dense:a": [0, 1, 0, 0], "dense:a-prompted": [1, 1, 1, 1]},
+        "saycan-fold1": {"dense:a": [1, 1, 0, 0]},
+    }
+    for part, found in dense.items():
+        path = tmp_path / f"{part}.json"
+        reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 1]} | found, path)
+        path.write_text(re.sub(r'"q(\d)"', rf'"{part}-\1-0"', path.read_text()))
+    assert "| bi-encoder, same backbone (parts 0, 1) | 0.375 | 0.375 | 0.375 | 0.375 | 0.250, 0.500 |" in results_text(
+        tmp_path
+    )
+
+
 @pytest.mark.parametrize("name", ["saycan", "esconv", "alfred"])
 def test_an_experiments_commands_are_known_to_the_command_line(name: str, tmp_path: Path) -> None:
     for rate, mrr in (("0.0001", 0.4), ("0.0003", 0.5)):

@@ -48,7 +48,6 @@ class PromptConfig(BaseModel):
     query_start: float = Field(
         0.5, ge=0.0, le=1.0, description="Share of a longer query's tokens kept from its start; 0 keeps a chat's end."
     )
-
     chat: bool = Field(
         True,
         description="Whether a chat model's own frame goes around the two parts; without it they are read as plain "
@@ -89,8 +88,12 @@ class Prompt:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or PromptConfig()
-        opening, closing, control = _chat_frame(tokenizer) if self.config.chat else _plain_frame(tokenizer)
-        _protect(tokenizer, opening + closing if self.config.chat else str(tokenizer.chat_template or ""))
+        if self.config.chat:
+            opening, closing, control = _chat_frame(tokenizer)
+            _protect(tokenizer, opening + closing)
+        else:
+            opening, closing, control = "", "", _opening_ids(tokenizer)
+            _protect(tokenizer, str(tokenizer.chat_template or ""))
         document_head, document_tail = self.config.document.split("{text}")
         query_head, query_tail = self.config.query.split("{text}")
         # A space before the text belongs to the text, since most tokenizers join it to the word that follows.
@@ -175,11 +178,6 @@ def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]
         opening, _, closing = rendered.partition(_MARK)
         return opening, closing, []
     return "", "\n", _opening_ids(tokenizer)
-
-
-def _plain_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[int]]:
-    """Nothing before and after the templates but the ids that open a plain text."""
-    return "", "", _opening_ids(tokenizer)
 
 
 def _opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
