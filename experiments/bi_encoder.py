@@ -6,9 +6,10 @@
 RepLLaMA's recipe: the state of an end token appended to the text, InfoNCE over the documents of the batch, in which no
 text occurs twice. With --prompted a line that asks for the next text (behind queries) or for this one (behind
 documents) stands in place of the end token, as in LLaMA2Vec's NEXT and SELF, without its training on texts alone. With
---negatives each query meets wrong documents of its own, and none of the others': for a corpus of a few documents. The
-lowest layers stay as they are, as in our stage I, and the budget counts the tokens of queries and documents read. The
-best state by MRR@10 on dev is kept. Needs the extra `eval`, and `datasets`.
+--words the texts stand in the words that a settings file's student reads them in. With --whole-corpus each query meets
+all documents, which a step reads once: for a corpus of a few. The lowest layers stay as they are, as in stage I, and
+the budget counts the tokens of queries and documents read. The best state by MRR@10 on dev is kept. Needs the extra
+`eval`, and `datasets`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from baselines import plain_base, trainer_settings
 from datasets import Dataset as Table
 from sentence_transformers import (
@@ -34,19 +37,45 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
 from sentence_transformers.util import batch_to_device
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from rabtriever import Dataset
+from rabtriever.base_models import resolve_base
 from rabtriever.losses import label_cross_entropy
-
-PROMPTS = {"query": "query: ", "document": "passage: "}
-ENDINGS = {"query": "\nThe text that comes next:", "document": "\nThe same text once more:"}
+from rabtriever.prompt import Prompt, PromptConfig
 
 
-def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool, prompted: bool) -> SentenceTransformer:
-    """The backbone with an end token or a prompt behind every text; the last state is the embedding."""
+@dataclass(frozen=True)
+class Words:
+    """What stands before and behind the texts of each side: where there are no endings, an end token."""
+
+    prompts: dict[str, str]
+    endings: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, settings: Path, base: str) -> Words:
+        """Those that a student reads texts in by a file of settings."""
+        tokenizer = AutoTokenizer.from_pretrained(resolve_base(base))
+        parts = Prompt(tokenizer, PromptConfig(**yaml.safe_load(settings.read_text())["prompt"])).parts
+        text = tokenizer.decode
+        return cls(
+            {
+                "query": text(parts.query_head) + parts.query_space,
+                "document": text(parts.document_head) + parts.document_space,
+            },
+            {"query": text(parts.query_tail), "document": text(parts.document_tail)},
+        )
+
+
+END = Words({"query": "query: ", "document": "passage: "})
+NEXT = replace(END, endings={"query": "\nThe text that comes next:", "document": "\nThe same text once more:"})
+
+
+def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool, words: Words) -> SentenceTransformer:
+    """The backbone with an end token or further words behind every text; the last state is the embedding."""
     with plain_base(base) as plain:
-        sides = [Transformer(str(plain), max_seq_length=max_tokens) for _ in range(1 + prompted)]
-    endings = ENDINGS.values() if prompted else (sides[0].tokenizer.eos_token,)
+        sides = [Transformer(str(plain), max_seq_length=max_tokens) for _ in words.endings or (None,)]
+    endings = words.endings.values() if words.endings else (sides[0].tokenizer.eos_token,)
     for side, ending in zip(sides, endings, strict=True):
         side.model = sides[0].model  # one set of weights for queries and documents
         _end_with(side.tokenizer, ending, keep_end)
@@ -54,9 +83,9 @@ def build(base: str, max_tokens: int, freeze_layers: int, keep_end: bool, prompt
     model.config.use_cache = False
     for part in (model.get_input_embeddings(), *model.layers[:freeze_layers]):
         part.requires_grad_(False)
-    first = Router.for_query_document([sides[0]], [sides[1]]) if prompted else sides[0]
+    first = Router.for_query_document([sides[0]], [sides[1]]) if words.endings else sides[0]
     pooling = Pooling(model.config.hidden_size, pooling_mode="lasttoken")
-    return SentenceTransformer(modules=[first, pooling], prompts=PROMPTS, similarity_fn_name="cosine")
+    return SentenceTransformer(modules=[first, pooling], prompts=words.prompts, similarity_fn_name="cosine")
 
 
 def _end_with(tokenizer: Any, ending: str, keep_end: bool) -> None:
@@ -94,7 +123,7 @@ class WholeCorpusLoss(torch.nn.Module):
     def __init__(self, model: SentenceTransformer, documents: list[str], scale: float) -> None:
         super().__init__()
         self.model, self.scale = model, scale
-        self.documents = model.preprocess([PROMPTS["document"] + text for text in documents], task="document")
+        self.documents = model.preprocess([model.prompts["document"] + text for text in documents], task="document")
 
     def forward(self, features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
         """Labels ``(n, documents)``, 1 where right."""
@@ -109,19 +138,19 @@ class WholeCorpusLoss(torch.nn.Module):
 
 def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:
     """The mean length of the texts as they are read."""
-    mask = model.preprocess([PROMPTS[side] + text for text in texts], task=side)["attention_mask"]
+    mask = model.preprocess([model.prompts[side] + text for text in texts], task=side)["attention_mask"]
     return float(mask.sum()) / len(texts)
 
 
-def dev_evaluator(dataset: Dataset, queries: int) -> InformationRetrievalEvaluator:
+def dev_evaluator(dataset: Dataset, queries: int, prompts: dict[str, str]) -> InformationRetrievalEvaluator:
     chosen = dataset.split("dev")[:queries]
     return InformationRetrievalEvaluator(
         {q.id: q.text for q in chosen},
         {i: document.content for i, document in dataset.corpus.items()},
         {q.id: set(dataset.relevant("dev", q.id)) for q in chosen},
         name="dev",
-        query_prompt=PROMPTS["query"],
-        corpus_prompt=PROMPTS["document"],
+        query_prompt=prompts["query"],
+        corpus_prompt=prompts["document"],
         show_progress_bar=False,
     )
 
@@ -139,7 +168,9 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=20.0, help="inverse temperature of the cosine")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--keep-end", action="store_true", help="longer queries lose their start, not their end")
-    parser.add_argument("--prompted", action="store_true", help="texts end with a prompt, not with an end token")
+    frame = parser.add_mutually_exclusive_group()
+    frame.add_argument("--prompted", action="store_true", help="texts end with a prompt, not with an end token")
+    frame.add_argument("--words", type=Path, metavar="YAML", help="texts as these settings' student reads them")
     parser.add_argument("--freeze-layers", type=int, default=12)
     parser.add_argument("--evaluations", type=int, default=6)
     parser.add_argument("--dev-queries", type=int, default=100)
@@ -147,7 +178,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     dataset = Dataset.load(options.dataset)
-    model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end, options.prompted)
+    words = NEXT if options.prompted else Words.of(options.words, options.base) if options.words else END
+    model = build(options.base, options.max_tokens, options.freeze_layers, options.keep_end, words)
     table = (labelled if options.whole_corpus else pairs)(dataset, options.queries)
     texts = [document.content for document in dataset.corpus.values()]
     sides = {"anchor": "query"} if options.whole_corpus else {"anchor": "query", "positive": "document"}
@@ -156,12 +188,12 @@ def main() -> None:
         length += len(texts) * _tokens(model, "document", texts)
     steps = round(options.tokens / length)
     print(f"{len(table)} rows, {steps} steps of {length:.0f} tokens", flush=True)
-    evaluator = dev_evaluator(dataset, options.dev_queries)
+    evaluator = dev_evaluator(dataset, options.dev_queries, words.prompts)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(options.output / "runs"),
         **trainer_settings(options, steps, "eval_dev_cosine_mrr@10"),
-        prompts={column: PROMPTS[side] for column, side in sides.items()},
-        router_mapping=sides if options.prompted else None,
+        prompts={column: words.prompts[side] for column, side in sides.items()},
+        router_mapping=sides if words.endings else None,
         batch_sampler=BatchSamplers.BATCH_SAMPLER if options.whole_corpus else BatchSamplers.NO_DUPLICATES,
     )
     begin = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -11,8 +11,8 @@ import matplotlib as mpl
 from ablation_report import DIRECTIONS, LOSSES, compared, mrr, varied
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rationale_report import DATASETS, ROWS
-from stored_results import NAMES, best, longer, reports
+from rationale_report import DATASETS, ROWS, apart
+from stored_results import NAMES, accelerator, best, longer, reports
 
 __all__ = ["ablation_differences", "accuracy_and_time", "kl_weights", "online_time"]
 
@@ -39,6 +39,7 @@ def accuracy_and_time(results: Path, target: Path) -> str | None:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, report) in zip(panels, found.items(), strict=True):
         _accuracies(panel, report, longer(results, name) or {"systems": {}})
+        _read_apart(panel, [one for one in apart(name, results) if not accelerator(one)])
         panel.set(title=name, xscale="log", xlabel="ms per query", ylim=(0, None))
     panels[0].set_ylabel("R@1, percent")
     _legend(figure, panels)
@@ -55,6 +56,19 @@ def _accuracies(panel: Axes, report: dict[str, Any], more: dict[str, Any]) -> No
         if (system := best(more, belongs)) is not None:
             line = {"linestyle": "--", "linewidth": 1, "color": look["color"]}
             panel.axhline(100 * more["systems"][system]["R@1"], **line, label=f"{look['label']}, longer training")
+
+
+def _read_apart(panel: Axes, trained: Sequence[dict[str, Any]]) -> None:
+    """Teacher and student of the next text's words as hollow marks: the mean over those that have them."""
+    for system in ("teacher", "student"):
+        found = [one["systems"][system] for one in trained if system in one["systems"]]
+        if not found:
+            continue
+        place = list(ROWS).index(NAMES[system])
+        time, right = (mean(one[key] for one in found) for key in ("ms_per_query", "R@1"))
+        look = {"facecolors": "none", "edgecolors": f"C{place % 10}", "marker": MARKERS[place]}
+        label = f"{NAMES[system].replace('*', '')}, next-text words, trained to read apart"
+        panel.scatter(time, 100 * right, 130 if system == "student" else 45, label=label, **look)
 
 
 def ablation_differences(studies: Mapping[str, dict[str, Any]], target: Path) -> str:

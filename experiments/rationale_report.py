@@ -10,7 +10,7 @@ from typing import Any
 
 from stored_results import NAMES, best, is_trained_bi_encoder, load, longer, reports, seeds
 
-__all__ = ["DATASETS", "PAPER", "ROWS", "rationale"]
+__all__ = ["DATASETS", "PAPER", "ROWS", "apart", "rationale"]
 
 DATASETS = ("esconv", "saycan", "alfred")
 
@@ -61,8 +61,8 @@ def rationale(results: Path) -> list[str]:
             lines += _otherwise("teacher, by DPO", "teacher", {name: _by_dpo(name, results) for name in found})
         for system in ("teacher", "student"):
             if title == NAMES[system]:
-                of = {name: _apart(name, results) for name in found}
-                lines += _otherwise(f"{title}, trained to read apart", system, of)
+                of = {name: apart(name, results) for name in found}
+                lines += _otherwise(f"{title}, next-text words, trained to read apart", system, of)
     return [*lines, ""]
 
 
@@ -71,7 +71,7 @@ def _by_dpo(name: str, results: Path) -> list[dict[str, Any]]:
     return [load(path) for path in sorted(results.glob(f"{name}-dpo*.json"))]
 
 
-def _apart(name: str, results: Path) -> list[dict[str, Any]]:
+def apart(name: str, results: Path) -> list[dict[str, Any]]:
     """What a teacher that reads apart too and all its students reached."""
     return [*reports(results, [f"{name}-next"]).values(), *seeds(results, f"{name}-next")]
 
@@ -93,7 +93,9 @@ def _percent(found: Sequence[dict[str, float]]) -> str:
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
     """The best of the systems that belong to a row, which is to a baseline's good; a student's mean over its seeds."""
     more = (longer(results, name) or {"systems": {}})["systems"]
-    report = {**report, "systems": {**report["systems"], **more}}
+    further = {system: found for one in apart(name, results) for system, found in one["systems"].items()}
+    prompted = {system: found for system, found in further.items() if is_trained_bi_encoder(system, prompted=True)}
+    report = {**report, "systems": {**report["systems"], **more, **prompted}}
     system = best(report, belongs)
     if system is None:
         return ""

@@ -15,7 +15,7 @@ from generation_report import generation
 from markdown.extensions.toc import slugify
 from plots import ablation_differences, accuracy_and_time, kl_weights, online_time
 from rationale_report import PAPER, rationale
-from stored_results import NAMES, load, longer, reports, seeds
+from stored_results import NAMES, accelerator, load, longer, reports, seeds
 
 from rabtriever.evaluation import paired_difference
 
@@ -24,11 +24,16 @@ NDCG = "nDCG@10"
 MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 MERGED = ("general", "facts")
-DATASETS = ("esconv", "esconv-described", "saycan", "saycan-next", "saycan-302", "alfred", *MERGED)
+DATASETS = (
+    *("esconv", "esconv-next", "esconv-described", "saycan", "saycan-next", "saycan-302", "alfred", "alfred-next"),
+    *MERGED,
+)
 
+_NEXT = "{} with the words around the texts that ask a query for the next one (`experiments/{}.yaml`), and a teacher "
 ABOUT = {
-    "saycan-next": "SayCan with other words around the texts and a teacher trained to read them apart as well "
-    "(`experiments/saycan-next.yaml`).",
+    "esconv-next": _NEXT.format("ESConv", "esconv-next") + "that reads apart too, as the one above has learnt already.",
+    "saycan-next": _NEXT.format("SayCan", "saycan-next") + "trained to read texts apart as well.",
+    "alfred-next": _NEXT.format("ALFRED", "alfred-next") + "trained to read texts apart as well.",
 }
 """Of results that have a dataset's name and more: what was done otherwise."""
 
@@ -79,6 +84,7 @@ def section(name: str, results: Path) -> list[str]:
     main, others = load(results / f"{name}.json"), seeds(results, name)
     lines = [f"## {name}", "", f"{main['queries']:,} {main['split']} queries; data `{main['fingerprint'][:12]}`."]
     lines += ["", ABOUT[name]] if name in ABOUT else []
+    lines += ["", f"On one {accelerator(main)}, whose times compare with no other's."] if accelerator(main) else []
     training = results / f"{name}-training.json"
     if training.exists():
         lines += ["", _training(load(training))]
@@ -104,7 +110,7 @@ def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
     lines = [
         f"### {name}, more training",
         "",
-        f"On one {_gpu(found)}, which several trainings shared: times would say nothing.",
+        f"On one {accelerator(found)}, which several trainings shared: times would say nothing.",
     ]
     training = results / f"{name}-gpu-training.json"
     lines += ["", _training(load(training))] if training.exists() else []
@@ -116,11 +122,6 @@ def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
         return [*lines, "", *_kept(found, ()), "", *_differences(found, ()), ""]
     both = {key: {**found[key], "student": main[key]["student"]} for key in ("systems", "per_query")}
     return [*lines, "", f"The student of {name} above against it:", "", *_differences({**found, **both}, ()), ""]
-
-
-def _gpu(report: dict[str, Any]) -> str:
-    """What a report was measured with beside processors, if anything."""
-    return str(report.get("machine", {}).get("accelerator", ""))
 
 
 def _named(system: str, figures: dict[str, Any]) -> str:
@@ -170,10 +171,10 @@ def _again(what: str, report: dict[str, Any]) -> list[str]:
     for kind in ("teacher", "student", "rerank"):
         if found := report["systems"].get(kind):
             cost = f"{found['queries']:,} queries"
-            cost += "" if _gpu(report) else f", {found['ms_per_query']:,.0f} ms"
+            cost += "" if accelerator(report) else f", {found['ms_per_query']:,.0f} ms"
             named = _named(kind, found) if kind == "rerank" else kind
             figures.append(f"{named} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
-    where = f", on one {gpu}" if (gpu := _gpu(report)) else ""
+    where = f", on one {gpu}" if (gpu := accelerator(report)) else ""
     return [f"{what}{where}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 
 

@@ -72,6 +72,7 @@ _FACTS = (("cranfield", "test"), ("scifact", "test"), ("msmarco-small", "test"),
 
 EXPERIMENTS = {
     "saycan": Experiment("saycan", swapped=3000, tokens=600_000),
+    "saycan-next": Experiment("saycan", swapped=3000, systems="student,teacher", rates=()),
     **{
         f"saycan-fold{part}": Experiment(
             "saycan", swapped=3000, fold=part, systems="student,teacher,bm25", seeds=(), rates=()
@@ -79,7 +80,9 @@ EXPERIMENTS = {
         for part in range(1, PARTS)
     },
     "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, whole_corpus=True),
+    "esconv-next": Experiment("esconv", seeds=(), systems="student,teacher", rates=()),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
+    "alfred-next": Experiment("alfred", seeds=(), teacher_limit=40, systems="student,teacher", rates=()),
     "general": Experiment(
         "general-data",
         seeds=(),

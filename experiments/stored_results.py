@@ -10,7 +10,7 @@ from typing import Any
 
 from rabtriever.evaluation import paired_difference
 
-__all__ = ["NAMES", "against", "best", "is_trained_bi_encoder", "load", "longer", "reports", "seeds"]
+__all__ = ["NAMES", "accelerator", "against", "best", "is_trained_bi_encoder", "load", "longer", "reports", "seeds"]
 
 NAMES = {
     "student": "**student** (folded)",
@@ -21,6 +21,7 @@ NAMES = {
     "dense": "bi-encoder, same backbone",
     "dense:all-MiniLM-L6-v2": "all-MiniLM-L6-v2, off the shelf",
     "linear-head": "reranker with a linear head",
+    "cosine": "cosine of the teacher's e_Q and e_D",
     "classifier": "classifier that sees all documents",
     "untrained-classifier": "the same, untrained",
 }
@@ -49,6 +50,11 @@ def longer(results: Path, name: str) -> dict[str, Any] | None:
 def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     """What further students on a dataset's teacher reached, by other seeds."""
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
+
+
+def accelerator(report: dict[str, Any]) -> str:
+    """What a report was measured with beside processors, if anything."""
+    return str(report.get("machine", {}).get("accelerator", ""))
 
 
 def is_trained_bi_encoder(system: str, prompted: bool = False) -> bool:

@@ -160,9 +160,10 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
     assert report["systems"]["linear-head"]["R@1"] > 0.5
 
 
-@pytest.mark.parametrize("more", [(), ("--prompted", "--whole-corpus")])
+@pytest.mark.parametrize("more", [(), ("--prompted", "--whole-corpus"), ("--words", "words.yaml")])
 def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callable[..., Path], place: Path) -> None:
     pytest.importorskip("datasets")
+    (place / "words.yaml").write_text('prompt: {document: "{text} again:", query: "{text} next:", chat: false}')
     fixed = ["toy", "-o", "bi", "--base", tiny_folder("llama"), "--freeze-layers", "0", "--batch", "6"]
     run("bi_encoder.py", *fixed, "--learning-rate", "5e-3", "--tokens", "12000", "--evaluations", "2", *more, cwd=place)
     training = json.loads((place / "bi" / "training.json").read_text())

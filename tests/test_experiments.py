@@ -89,12 +89,23 @@ def test_a_teacher_that_reads_apart_has_rows_and_a_section_of_its_own(tmp_path: 
     reported(values, tmp_path / "saycan-next.json")
     reported({"student": [1, 1, 1, 1]}, tmp_path / "saycan-next-seed1.json")
     text = results_text(tmp_path)
-    assert "| teacher, trained to read apart | 50.0 / 50.0 |" in text
-    assert "| **student** (folded), trained to read apart | 87.5 / 87.5 |" in text
+    assert "| teacher, next-text words, trained to read apart | 50.0 / 50.0 |" in text
+    assert "| **student** (folded), next-text words, trained to read apart | 87.5 / 87.5 |" in text
     section = text[text.index("## saycan-next") :]
     assert "saycan-next.yaml" in section
     assert "175 % of its R@1 (150, 200)" in section
     assert "| **student** (folded), saycan | R@1 | 4 | +0.375 |" in section
+    assert "On one" not in section  # a GPU
+
+
+def test_a_prompted_bi_encoder_beside_the_next_texts_words_is_in_the_table_of_all_systems(tmp_path: Path) -> None:
+    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "esconv.json")
+    path = tmp_path / "esconv-next.json"
+    reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 0], "dense:a-prompted": [1, 1, 1, 1]}, path, "SOME GPU")
+    text = results_text(tmp_path)
+    assert "| the same, prompted | 100.0 / 100.0 |" in text
+    assert "| **student** (folded) | 25.0 / 25.0 |" in text
+    assert "On one SOME GPU" in text[text.index("## esconv-next") :]
 
 
 def test_a_prompted_bi_encoder_of_one_part_is_no_row_with_anothers_end_token(tmp_path: Path) -> None:
