@@ -81,13 +81,15 @@ def _otherwise(title: str, system: str, trained: Mapping[str, Sequence[dict[str,
     cells = []
     for name, of in trained.items():
         found = [report["systems"][system] for report in of if system in report["systems"]]
-        cells += [_percent(found) if found else ""] + [""] * (name in PAPER)
+        cells += [_percent(found, of[0]["queries"]) if found else ""] + [""] * (name in PAPER)
     return [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
 
 
-def _percent(found: Sequence[dict[str, float]]) -> str:
-    """R@1 / MRR, means over the seeds."""
-    return " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
+def _percent(found: Sequence[dict[str, float]], queries: int) -> str:
+    """R@1 / MRR, means over the seeds; in brackets of how many queries, if not of all."""
+    figures = " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
+    answered = found[0]["queries"]
+    return figures if answered == queries else f"{figures} ({answered:,})"
 
 
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
@@ -101,6 +103,4 @@ def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path,
         return ""
     others = seeds(results, name) if system == "student" and system not in more else []
     found = [one["systems"][system] for one in (report, *others)]
-    figures = _percent(found)
-    queries = found[0]["queries"]
-    return figures if queries == report["queries"] else f"{figures} ({queries:,})"
+    return _percent(found, report["queries"])
