@@ -8,7 +8,6 @@ What a student adds to it is order, log-odds or nothing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,29 +18,28 @@ from rabtriever import Dataset, Reranker
 from rabtriever.evaluation import evaluate
 from rabtriever.evaluation.systems import StudentSystem
 
-COSINE = "the cosine of the teacher's e_Q and e_D"
-
 
 class States:
     """A teacher's last states of texts that are read alone, of length 1."""
 
     def __init__(self, teacher: Reranker) -> None:
-        self.backbone, self.prompt = teacher.backbone, teacher.prompt
+        self.teacher = teacher
 
     def encode_document(self, texts: list[str]) -> Tensor:
         """``(n, d)``."""
-        return self._states([self.prompt.document_ids(text) for text in texts])
+        return _unit(self.teacher.document_states(texts))
 
     def encode_query(self, texts: list[str]) -> Tensor:
         """``(m, d)``."""
-        return self._states([self.prompt.query_ids(text) for text in texts])
+        return _unit(self.teacher.query_states(texts))
 
     def similarity(self, queries: Tensor, documents: Tensor) -> Tensor:
         """``(m, n)`` cosines."""
         return queries @ torch.as_tensor(documents).T
 
-    def _states(self, ids: Sequence[list[int]]) -> Tensor:
-        return torch.nn.functional.normalize(self.backbone.last_states(ids).float().cpu(), dim=1)
+
+def _unit(states: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(states.float().cpu(), dim=1)
 
 
 def main() -> None:
@@ -52,7 +50,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--join", type=Path, help="an earlier report, whose systems stand first")
     options = parser.parse_args()
-    system = StudentSystem(States(Reranker.from_pretrained(options.model)), COSINE)
+    system = StudentSystem(States(Reranker.from_pretrained(options.model)), "the cosine of the teacher's e_Q and e_D")
     report = evaluate({"cosine": system}, Dataset.load(options.dataset), options.split)
     save_report(report, options.output, options.join)
 

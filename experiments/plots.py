@@ -11,8 +11,8 @@ import matplotlib as mpl
 from ablation_report import DIRECTIONS, LOSSES, compared, mrr, varied
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rationale_report import DATASETS, ROWS, apart
-from stored_results import NAMES, accelerator, best, longer, reports
+from rationale_report import APART, DATASETS, ROWS, apart
+from stored_results import NAMES, accelerator, best, figures_of, longer, reports
 
 __all__ = ["ablation_differences", "accuracy_and_time", "kl_weights", "online_time"]
 
@@ -61,13 +61,12 @@ def _accuracies(panel: Axes, report: dict[str, Any], more: dict[str, Any]) -> No
 def _read_apart(panel: Axes, trained: Sequence[dict[str, Any]]) -> None:
     """Teacher and student of the next text's words as hollow marks: the mean over those that have them."""
     for system in ("teacher", "student"):
-        found = [one["systems"][system] for one in trained if system in one["systems"]]
-        if not found:
+        if not (found := figures_of(system, trained)):
             continue
         place = list(ROWS).index(NAMES[system])
         time, right = (mean(one[key] for one in found) for key in ("ms_per_query", "R@1"))
         look = {"facecolors": "none", "edgecolors": f"C{place % 10}", "marker": MARKERS[place]}
-        label = f"{NAMES[system].replace('*', '')}, next-text words, trained to read apart"
+        label = APART.format(NAMES[system].replace("*", ""))
         panel.scatter(time, 100 * right, 130 if system == "student" else 45, label=label, **look)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, best, is_trained_bi_encoder, load, longer, reports, seeds
+from stored_results import NAMES, best, figures_of, is_trained_bi_encoder, load, longer, reports, seeds
 
-__all__ = ["DATASETS", "PAPER", "ROWS", "apart", "rationale"]
+__all__ = ["APART", "DATASETS", "PAPER", "ROWS", "apart", "rationale"]
 
 DATASETS = ("esconv", "saycan", "alfred")
 
@@ -30,6 +30,9 @@ PAPER = {
     "saycan": {"best bi-encoder": (44.2, 56.8), "student": (67.3, 73.7), "teacher": (71.2, 79.8)},
 }
 """R@1 and MRR in percent, of a 7B model (arXiv 2604.23336)."""
+
+APART = "{}, next-text words, trained to read apart"
+"""What a system of such a training is called."""
 
 _AS_OURS = {"best bi-encoder": "dense"}
 
@@ -59,10 +62,8 @@ def rationale(results: Path) -> list[str]:
             lines.append(f"| {title} | {' | '.join(cells)} |")
         if title == NAMES["teacher"]:
             lines += _otherwise("teacher, by DPO", "teacher", {name: _by_dpo(name, results) for name in found})
-        for system in ("teacher", "student"):
-            if title == NAMES[system]:
-                of = {name: apart(name, results) for name in found}
-                lines += _otherwise(f"{title}, next-text words, trained to read apart", system, of)
+        if system := {NAMES[system]: system for system in ("teacher", "student")}.get(title):
+            lines += _otherwise(APART.format(title), system, {name: apart(name, results) for name in found})
     return [*lines, ""]
 
 
@@ -80,7 +81,7 @@ def _otherwise(title: str, system: str, trained: Mapping[str, Sequence[dict[str,
     """A row of what was trained otherwise, by dataset, the mean over those that have the system."""
     cells = []
     for name, of in trained.items():
-        found = [report["systems"][system] for report in of if system in report["systems"]]
+        found = figures_of(system, of)
         cells += [_percent(found, of[0]["queries"]) if found else ""] + [""] * (name in PAPER)
     return [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
 
@@ -95,8 +96,12 @@ def _percent(found: Sequence[dict[str, float]], queries: int) -> str:
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
     """The best of the systems that belong to a row, which is to a baseline's good; a student's mean over its seeds."""
     more = (longer(results, name) or {"systems": {}})["systems"]
-    further = {system: found for one in apart(name, results) for system, found in one["systems"].items()}
-    prompted = {system: found for system, found in further.items() if is_trained_bi_encoder(system, prompted=True)}
+    prompted = {
+        system: figures
+        for one in apart(name, results)
+        for system, figures in one["systems"].items()
+        if is_trained_bi_encoder(system, prompted=True)
+    }
     report = {**report, "systems": {**report["systems"], **more, **prompted}}
     system = best(report, belongs)
     if system is None:

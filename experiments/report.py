@@ -84,7 +84,7 @@ def section(name: str, results: Path) -> list[str]:
     main, others = load(results / f"{name}.json"), seeds(results, name)
     lines = [f"## {name}", "", f"{main['queries']:,} {main['split']} queries; data `{main['fingerprint'][:12]}`."]
     lines += ["", ABOUT[name]] if name in ABOUT else []
-    lines += ["", f"On one {accelerator(main)}, whose times compare with no other's."] if accelerator(main) else []
+    lines += ["", f"On one {gpu}, whose times compare with no other's."] if (gpu := accelerator(main)) else []
     training = results / f"{name}-training.json"
     if training.exists():
         lines += ["", _training(load(training))]

@@ -10,7 +10,18 @@ from typing import Any
 
 from rabtriever.evaluation import paired_difference
 
-__all__ = ["NAMES", "accelerator", "against", "best", "is_trained_bi_encoder", "load", "longer", "reports", "seeds"]
+__all__ = [
+    "NAMES",
+    "accelerator",
+    "against",
+    "best",
+    "figures_of",
+    "is_trained_bi_encoder",
+    "load",
+    "longer",
+    "reports",
+    "seeds",
+]
 
 NAMES = {
     "student": "**student** (folded)",
@@ -50,6 +61,11 @@ def longer(results: Path, name: str) -> dict[str, Any] | None:
 def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     """What further students on a dataset's teacher reached, by other seeds."""
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
+
+
+def figures_of(system: str, of: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A system's figures in those reports that have it."""
+    return [report["systems"][system] for report in of if system in report["systems"]]
 
 
 def accelerator(report: dict[str, Any]) -> str:
