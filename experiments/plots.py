@@ -12,7 +12,7 @@ from ablation_report import DIRECTIONS, LOSSES, compared, mrr, varied
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rationale_report import APART, DATASETS, ROWS, apart
-from stored_results import NAMES, accelerator, best, figures_of, longer, reports
+from stored_results import NAMES, accelerator, best, longer, means, reports
 
 __all__ = ["ablation_differences", "accuracy_and_time", "kl_weights", "online_time"]
 
@@ -39,7 +39,7 @@ def accuracy_and_time(results: Path, target: Path) -> str | None:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, report) in zip(panels, found.items(), strict=True):
         _accuracies(panel, report, longer(results, name) or {"systems": {}})
-        _read_apart(panel, [one for one in apart(name, results) if not accelerator(one)])
+        _read_apart(panel, [[one for one in group if not accelerator(one)] for group in apart(name, results)])
         panel.set(title=name, xscale="log", xlabel="ms per query", ylim=(0, None))
     panels[0].set_ylabel("R@1, percent")
     _legend(figure, panels)
@@ -58,10 +58,10 @@ def _accuracies(panel: Axes, report: dict[str, Any], more: dict[str, Any]) -> No
             panel.axhline(100 * more["systems"][system]["R@1"], **line, label=f"{look['label']}, longer training")
 
 
-def _read_apart(panel: Axes, trained: Sequence[dict[str, Any]]) -> None:
+def _read_apart(panel: Axes, trained: Sequence[Sequence[dict[str, Any]]]) -> None:
     """Teacher and student of the next text's words as hollow marks: the mean over those that have them."""
     for system in ("teacher", "student"):
-        if not (found := figures_of(system, trained)):
+        if not (found := means(system, trained)):
             continue
         place = list(ROWS).index(NAMES[system])
         time, right = (mean(one[key] for one in found) for key in ("ms_per_query", "R@1"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, best, figures_of, is_trained_bi_encoder, load, longer, reports, seeds
+from stored_results import NAMES, best, is_trained_bi_encoder, load, longer, means, reports, trainings
 
 __all__ = ["APART", "DATASETS", "PAPER", "ROWS", "apart", "rationale"]
 
@@ -46,7 +46,8 @@ def rationale(results: Path) -> list[str]:
         "",
         "R@1 / MRR@10 in percent over the whole corpus, as in the paper's Table 2 (7B; its best bi-encoder); in "
         "brackets of how many queries, if not of all. Of several trainings the one that read more counts, of several "
-        "baselines the best. Tables with further measures and intervals follow by dataset.",
+        "baselines the best; of several teachers by seed, with their students, the mean. Tables with further "
+        "measures and intervals follow by dataset.",
         "",
         f"| | {' | '.join(columns)} |",
         "|---" * (len(columns) + 1) + "|",
@@ -67,38 +68,43 @@ def rationale(results: Path) -> list[str]:
     return [*lines, ""]
 
 
-def _by_dpo(name: str, results: Path) -> list[dict[str, Any]]:
+_Trained = Sequence[Sequence[dict[str, Any]]]
+"""The reports of each teacher and its students."""
+
+
+def _by_dpo(name: str, results: Path) -> _Trained:
     """What teachers by DPO and their students reached, by all seeds."""
-    return [load(path) for path in sorted(results.glob(f"{name}-dpo*.json"))]
+    return [[load(path)] for path in sorted(results.glob(f"{name}-dpo*.json"))]
 
 
-def apart(name: str, results: Path) -> list[dict[str, Any]]:
-    """What a teacher that reads apart too and all its students reached."""
-    return [*reports(results, [f"{name}-next"]).values(), *seeds(results, f"{name}-next")]
+def apart(name: str, results: Path) -> _Trained:
+    """What teachers that read apart too and all their students reached."""
+    return trainings(results, f"{name}-next")
 
 
-def _otherwise(title: str, system: str, trained: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
+def _otherwise(title: str, system: str, trained: Mapping[str, _Trained]) -> list[str]:
     """A row of what was trained otherwise, by dataset, the mean over those that have the system."""
     cells = []
     for name, of in trained.items():
-        found = figures_of(system, of)
-        cells += [_percent(found, of[0]["queries"]) if found else ""] + [""] * (name in PAPER)
+        found = means(system, of)
+        cells += [_percent(found, of[0][0]["queries"]) if found else ""] + [""] * (name in PAPER)
     return [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
 
 
-def _percent(found: Sequence[dict[str, float]], queries: int) -> str:
-    """R@1 / MRR, means over the seeds; in brackets of how many queries, if not of all."""
+def _percent(found: Sequence[Mapping[str, float]], queries: int) -> str:
+    """R@1 / MRR, means over the teachers; in brackets of how many queries, if not of all."""
     figures = " / ".join(f"{100 * mean(one[measure] for one in found):.1f}" for measure in ("R@1", "MRR@10"))
     answered = found[0]["queries"]
     return figures if answered == queries else f"{figures} ({answered:,})"
 
 
 def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path, name: str) -> str:
-    """The best of the systems that belong to a row, which is to a baseline's good; a student's mean over its seeds."""
+    """The best of the systems that belong to a row, which is to a baseline's good; of ours the mean over all seeds."""
     more = (longer(results, name) or {"systems": {}})["systems"]
     prompted = {
         system: figures
-        for one in apart(name, results)
+        for group in apart(name, results)
+        for one in group
         for system, figures in one["systems"].items()
         if is_trained_bi_encoder(system, prompted=True)
     }
@@ -106,6 +112,6 @@ def _cell(report: dict[str, Any], belongs: Callable[[str], bool], results: Path,
     system = best(report, belongs)
     if system is None:
         return ""
-    others = seeds(results, name) if system == "student" and system not in more else []
-    found = [one["systems"][system] for one in (report, *others)]
+    ours = system in ("teacher", "student") and system not in more
+    found = means(system, trainings(results, name)) if ours else [report["systems"][system]]
     return _percent(found, report["queries"])

@@ -15,7 +15,8 @@ from generation_report import generation
 from markdown.extensions.toc import slugify
 from plots import ablation_differences, accuracy_and_time, kl_weights, online_time
 from rationale_report import PAPER, rationale
-from stored_results import NAMES, accelerator, load, longer, reports, seeds
+from stored_results import SELECTED, accelerator, load, longer, named, reports, seeds
+from teachers_report import several_teachers
 
 from rabtriever.evaluation import paired_difference
 
@@ -25,20 +26,27 @@ MEASURES = ("R@1", "R@3", "R@5", "MRR@10", NDCG)
 
 MERGED = ("general", "facts")
 DATASETS = (
-    *("esconv", "esconv-next", "esconv-described", "saycan", "saycan-next", "saycan-302", "alfred", "alfred-next"),
+    *("esconv", "esconv-next", "esconv-next-160", "esconv-described"),
+    *("saycan", "saycan-apart", "saycan-next", "saycan-302"),
+    *("alfred", "alfred-apart", "alfred-next"),
     *MERGED,
 )
 
 _NEXT = "{} with the words around the texts that ask a query for the next one (`experiments/{}.yaml`), and a teacher "
+_TERM = " behind the default words, with a teacher trained to read texts apart as well "
 ABOUT = {
     "esconv-next": _NEXT.format("ESConv", "esconv-next") + "that reads apart too, as the one above has learnt already.",
+    "esconv-next-160": "The same of 160 tokens of each dialogue, as the bi-encoder reads, where the above reads 64.",
+    "saycan-apart": "SayCan" + _TERM + "(`saycan.yaml --set teacher.apart_weight=1 --set teacher.apart_queries=10`).",
     "saycan-next": _NEXT.format("SayCan", "saycan-next") + "trained to read texts apart as well.",
+    "alfred-apart": "ALFRED"
+    + _TERM
+    + "(`alfred.yaml` with `apart_weight` 1), no adapter for queries and the last state.",
     "alfred-next": _NEXT.format("ALFRED", "alfred-next") + "trained to read texts apart as well.",
 }
 """Of results that have a dataset's name and more: what was done otherwise."""
 
 OTHERWISE = {
-    "teacher": "Another teacher, trained alike",
     "dpo": "A teacher trained by DPO",
     "half": "A teacher of the backbone's lower half",
     "gemma": "A teacher of Gemma 3 270M",
@@ -74,10 +82,6 @@ _PLACES = {
 }
 """In the paper -> a heading here; Table 6, significance, is beside every table."""
 
-_BM25 = " (bm25s, English stop words)"
-_SELECTED = "'s best "
-"""In the description of a system that reads only what another one has found."""
-
 
 def section(name: str, results: Path) -> list[str]:
     """One dataset: a table of systems, what the student keeps, and every difference with its interval."""
@@ -92,14 +96,21 @@ def section(name: str, results: Path) -> list[str]:
     for system, figures in main["systems"].items():
         cells = [_figure(system, measure, figures, others) for measure in MEASURES]
         time = f"{figures['ms_per_query']:,.1f} | {figures['queries']:,} |"
-        lines.append(f"| {_named(system, figures)} | {' | '.join(cells)} | {time}")
+        lines.append(f"| {named(system, figures)} | {' | '.join(cells)} | {time}")
     if others:
         lines += ["", f"The student: mean and standard deviation of {len(others) + 1} seeds on the same teacher."]
     lines += ["", *_kept(main, others), "", *_paper(name)]
     for suffix, what in OTHERWISE.items():
         for path in sorted(results.glob(f"{name}-{suffix}*.json")):
             lines += ["", *_again(what, load(path))]
-    return [*lines, "", *_differences(main, others), "", *_on_a_gpu(name, main, results)]
+    return [
+        *lines,
+        "",
+        *_differences(main, others),
+        "",
+        *several_teachers(name, results),
+        *_on_a_gpu(name, main, results),
+    ]
 
 
 def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
@@ -117,25 +128,11 @@ def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
     lines += ["", "| system | " + " | ".join(MEASURES) + " | queries |", "|---" * (len(MEASURES) + 2) + "|"]
     for system, figures in found["systems"].items():
         cells = (f"{figures[measure]:.3f}" for measure in MEASURES)
-        lines.append(f"| {_named(system, figures)} | {' | '.join(cells)} | {figures['queries']:,} |")
+        lines.append(f"| {named(system, figures)} | {' | '.join(cells)} | {figures['queries']:,} |")
     if "student" in found["systems"]:
         return [*lines, "", *_kept(found, ()), "", *_differences(found, ()), ""]
     both = {key: {**found[key], "student": main[key]["student"]} for key in ("systems", "per_query")}
     return [*lines, "", f"The student of {name} above against it:", "", *_differences({**found, **both}, ()), ""]
-
-
-def _named(system: str, figures: dict[str, Any]) -> str:
-    """In the report's words; those that read a part of the corpus tell which."""
-    described = str(figures["description"])
-    kind = system.partition(":")[0]
-    if kind == "hybrid":
-        return described.replace(_BM25, "")
-    if _SELECTED in described or system in NAMES:
-        return described if _SELECTED in described else NAMES[system]
-    if kind == "dense":  # trained here: `bi_encoder.py` and its options name the folder
-        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system)))
-    of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
-    return NAMES[kind] + of
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,7 +150,7 @@ def _figure(system: str, measure: str, figures: dict[str, Any], seeds: Sequence[
 def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
     """The student's share of its teacher's figures on the queries that both answered, by seed."""
     teacher = main["per_query"].get("teacher")
-    if teacher is None or _SELECTED in main["systems"]["teacher"]["description"]:
+    if teacher is None or SELECTED in main["systems"]["teacher"]["description"]:
         return []
     parts = []
     for measure in ("R@1", "MRR@10"):
@@ -172,8 +169,8 @@ def _again(what: str, report: dict[str, Any]) -> list[str]:
         if found := report["systems"].get(kind):
             cost = f"{found['queries']:,} queries"
             cost += "" if accelerator(report) else f", {found['ms_per_query']:,.0f} ms"
-            named = _named(kind, found) if kind == "rerank" else kind
-            figures.append(f"{named} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
+            title = named(kind, found) if kind == "rerank" else kind
+            figures.append(f"{title} {found['R@1']:.3f} / {found['MRR@10']:.3f} ({cost})")
     where = f", on one {gpu}" if (gpu := accelerator(report)) else ""
     return [f"{what}{where}, and its student: R@1 / MRR@10 {', '.join(figures)}.", *_kept(report, ())]
 
@@ -195,7 +192,7 @@ def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[
             students = [student[measure] for student in _students(main, seeds)]
             averaged = {query: mean(student[query] for student in students) for query in students[0]}
             figures = _difference(averaged, main["per_query"][system][measure], main["seed"])
-            lines.append(f"| {' | '.join((_named(system, main['systems'][system]), measure, *figures))} |")
+            lines.append(f"| {' | '.join((named(system, main['systems'][system]), measure, *figures))} |")
     return lines
 
 
@@ -215,7 +212,7 @@ def other_datasets(model: str, results: Path) -> list[str]:
     if training.exists() and not (results / f"{model}.json").exists():  # else its own section says so
         lines += ["", _training(load(training))]
     described = {
-        system: _named(system, figures) for report in reports.values() for system, figures in report["systems"].items()
+        system: named(system, figures) for report in reports.values() for system, figures in report["systems"].items()
     }
     for measure in (NDCG, "MRR@10"):
         lines += ["", f"{measure} (and of how many queries, if not of all):", ""]

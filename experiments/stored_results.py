@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rabtriever.evaluation import paired_difference
 
 __all__ = [
     "NAMES",
+    "SELECTED",
     "accelerator",
     "against",
     "best",
@@ -19,8 +21,11 @@ __all__ = [
     "is_trained_bi_encoder",
     "load",
     "longer",
+    "means",
+    "named",
     "reports",
     "seeds",
+    "trainings",
 ]
 
 NAMES = {
@@ -37,6 +42,11 @@ NAMES = {
     "untrained-classifier": "the same, untrained",
 }
 """System, or its kind, -> in the reports' words."""
+
+
+SELECTED = "'s best "
+"""In the description of a system that reads only what another one has found."""
+_BM25 = " (bm25s, English stop words)"
 
 
 @cache
@@ -63,6 +73,19 @@ def seeds(results: Path, name: str) -> list[dict[str, Any]]:
     return [load(path) for path in sorted(results.glob(f"{name}-seed*.json"))]
 
 
+def trainings(results: Path, name: str) -> list[list[dict[str, Any]]]:
+    """What was trained alike on a dataset, a list a teacher: the first with all its students, then others by seed."""
+    first = [*reports(results, [name]).values(), *seeds(results, name)]
+    others = [[load(path)] for path in sorted(results.glob(f"{name}-teacher*.json"))]
+    return [group for group in (first, *others) if group]
+
+
+def means(system: str, groups: Iterable[Iterable[dict[str, Any]]]) -> list[dict[str, float]]:
+    """A system's R@1, MRR and time of a query for each teacher: the mean over its seeds, of those that have it."""
+    found = [figures for group in groups if (figures := figures_of(system, group))]
+    return [{key: mean(one[key] for one in of) for key in ("R@1", "MRR@10", "ms_per_query", "queries")} for of in found]
+
+
 def figures_of(system: str, of: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """A system's figures in those reports that have it."""
     return [report["systems"][system] for report in of if system in report["systems"]]
@@ -71,6 +94,20 @@ def figures_of(system: str, of: Iterable[dict[str, Any]]) -> list[dict[str, Any]
 def accelerator(report: dict[str, Any]) -> str:
     """What a report was measured with beside processors, if anything."""
     return str(report.get("machine", {}).get("accelerator", ""))
+
+
+def named(system: str, figures: dict[str, Any]) -> str:
+    """In the report's words; those that read a part of the corpus tell which."""
+    described = str(figures["description"])
+    kind = system.partition(":")[0]
+    if kind == "hybrid":
+        return described.replace(_BM25, "")
+    if SELECTED in described or system in NAMES:
+        return described if SELECTED in described else NAMES[system]
+    if kind == "dense":  # trained here: `bi_encoder.py` and its options name the folder
+        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system)))
+    of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
+    return NAMES[kind] + of
 
 
 def is_trained_bi_encoder(system: str, prompted: bool = False) -> bool:

@@ -298,28 +298,63 @@ def test_a_part_is_trained_on_by_its_datasets_settings(tmp_path: Path) -> None:
     assert "evaluate models/saycan-fold2 models/saycan-fold2-data --systems student,teacher,bm25" in lines[3]
 
 
-def test_parts_are_reported_as_one_and_another_teacher_beside_its_sibling(tmp_path: Path) -> None:
+def test_parts_are_reported_as_one_and_a_teacher_of_the_lower_half_beside_them(tmp_path: Path) -> None:
     for part, student in (("saycan", [1, 1, 0, 0]), ("saycan-fold1", [1, 1, 1, 0])):
         reported({"student": student, "teacher": [1, 1, 1, 1], "bm25": [0, 0, 0, 0]}, tmp_path / f"{part}.json")
         named = re.sub(r'"q(\d)"', rf'"{part}-\1-0"', (tmp_path / f"{part}.json").read_text())
         (tmp_path / f"{part}.json").write_text(named)
-    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json")
-    reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher2.json", gpu="A100")
     reported({"student": [1, 0, 0, 0], "teacher": [1, 1, 1, 1]}, tmp_path / "saycan-half.json")
+    reported({"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 1]}, tmp_path / "saycan-dpo.json", gpu="A100")
     text = results_text(tmp_path)
     assert "lower half, and its student: R@1 / MRR@10 teacher 1.000 / 1.000 (4 queries, 1 ms), student 0.250" in text
     assert "| **student** (folded) | 0.625 | 0.625 | 0.625 | 0.625 | 0.500, 0.750 |" in text
     assert "The student keeps 62 % of its teacher's R@1" in text
-    assert (
-        "Another teacher, trained alike, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries, 1 ms)" in text
-    )
-    assert "alike, on one A100, and its student: R@1 / MRR@10 teacher 0.500 / 0.500 (4 queries), student" in text
+    assert "by DPO, on one A100, and its student: R@1 / MRR@10 teacher 1.000 / 1.000 (4 queries), student" in text
     assert "(part" not in text
     assert "50 % of its R@1" in text
     (tmp_path / "saycan-fold1.json").write_text(named.replace('"saycan-fold1-', '"saycan-'))
     with pytest.raises(subprocess.CalledProcessError) as caught:
         results_text(tmp_path)
     assert "in another part as well" in caught.value.stderr
+
+
+def test_several_teachers_count_once_each_however_many_students_they_have(tmp_path: Path) -> None:
+    values = {"student": [1, 1, 0, 0], "teacher": [1, 1, 1, 0], "dense:a": [0, 0, 0, 0]}
+    reported(values, tmp_path / "saycan.json")
+    reported({"student": [1, 0, 0, 0]}, tmp_path / "saycan-seed1.json")
+    assert "### saycan, several teachers" not in results_text(tmp_path)
+    reported({"student": [1, 1, 1, 1], "teacher": [1, 1, 0, 0]}, tmp_path / "saycan-teacher1.json", gpu="A100")
+    text = results_text(tmp_path)
+    assert "| **student** (folded) | 68.8 / 68.8 |" in text  # of 37.5 and 100, where three students would make 58.3
+    assert "| teacher | 62.5 / 62.5 |" in text
+    section = text[text.index("### saycan, several teachers") :]
+    assert "(students: 2, 1)" in section
+    assert "| processors | 0.750 | 0.750 | 0.375 | 0.375 | 50 % |" in section
+    assert "| A100 | 0.500 | 0.500 | 1.000 | 1.000 | 200 % |" in section
+    assert "| mean | 0.625 ± 0.177 | 0.625 ± 0.177 | 0.688 ± 0.442 | 0.688 ± 0.442 | 125 % |" in section
+    assert "| student | teacher | +0.062 (" in section
+    assert "| student | bi-encoder, same backbone | +0.688 (" in section
+    assert "document map" not in text
+    reported({"student": [1, 1, 1, 0]}, tmp_path / "saycan-rank256.json")
+    reported({"student": [1, 1, 1, 1]}, tmp_path / "saycan-rank256-teacher1.json")
+    section = results_text(tmp_path)
+    assert "| A100 | 0.500 | 0.500 | 1.000 | 1.000 | 1.000 | 1.000 | 200 % |" in section
+    assert "| student with a document map | **student** (folded), no document map | +0.188 (" in section
+
+
+def test_a_teacher_of_a_part_of_the_queries_is_compared_on_those(tmp_path: Path) -> None:
+    for name in ("esconv", "esconv-teacher1"):
+        path = tmp_path / f"{name}.json"
+        reported({"student": [1, 0, 1, 1], "teacher": [1, 1, 0, 0]}, path)
+        report = json.loads(path.read_text())
+        report["systems"]["teacher"] |= {"queries": 2, "R@1": 1.0}
+        for measure, values in report["per_query"]["teacher"].items():
+            report["per_query"]["teacher"][measure] = {"q0": values["q0"], "q1": values["q1"]}
+        path.write_text(json.dumps(report))
+    section = results_text(tmp_path)
+    section = section[section.index("### esconv, several teachers") :]
+    assert "| processors | 1.000 (2) | 0.500 (2) | 0.750 | 0.750 | 50 % |" in section
+    assert "| student | teacher | -0.500 (" in section
 
 
 def test_a_bi_encoder_of_some_parts_stands_beside_the_student_of_the_same(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_each_query_brings_its_right_and_so_many_wrong_documents(policy: str, co
 
 
 def test_apart_each_text_of_a_step_stands_once_with_all_that_is_right() -> None:
-    p = plan(ALL.model_copy(update={"candidates": "random:2"}))
+    p = plan(ALL.model_copy(update={"candidates": "random:2", "apart_queries": 0}))
     ids = {document.content: key for key, document in p.dataset.corpus.items()}
     keys = {query.text: key for key, query in p.queries.items()}
     for number in range(p.steps_per_epoch):
@@ -95,7 +95,9 @@ def test_further_queries_are_read_apart_each_with_a_right_document() -> None:
         seen |= set(apart.queries[len(own) :])
     assert len(seen) > 6  # another draw each step
     with pytest.raises(ValueError, match="apart_queries are read for apart_weight"):
-        TeacherConfig(apart_queries=2)
+        TeacherConfig(apart_weight=0, apart_queries=2)
+    assert TeacherConfig(apart_weight=0).apart_queries == 0
+    assert TeacherConfig.model_validate(TeacherConfig(apart_weight=0).model_dump()).apart_queries == 0
 
 
 def test_random_documents_change_from_epoch_to_epoch() -> None:

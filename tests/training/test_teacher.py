@@ -23,6 +23,7 @@ from rabtriever.backbone import Backbone
 from rabtriever.data import Dataset, Document, Query
 from rabtriever.errors import InputError, MismatchError
 from rabtriever.training import checkpoint
+from rabtriever.training import step as step_module
 from rabtriever.training import teacher as module
 from rabtriever.training.budget import Budget
 from rabtriever.training.callback import patience_is_out
@@ -174,10 +175,35 @@ def test_apart_is_the_softmax_of_the_cosines(new_teacher: NewTeacher) -> None:
     )
     shares = torch.softmax(20 * cosines, dim=1)
     expected = -((shares[0, 0].log() + shares[0, 2].log()) / 2 + shares[1, 1].log()) / 2
-    found = apart_loss(backbone, queries, documents, right)
+    found = apart_loss(backbone, queries, documents, right, 4096)
     assert float(found.detach()) == pytest.approx(float(expected), abs=1e-5)
     found.backward()
     assert all(float(layer.self_attn.q_proj.weight.grad.abs().max()) > 0 for layer in backbone.layers)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_what_is_read_apart_in_batches_has_the_same_loss_and_gradients(
+    dropout: float, new_teacher: NewTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As batches that are kept for the backward pass instead of read again; without dropout, as one batch too."""
+    teacher, lora = new_teacher(), LoraConfig(rank=4, dropout=dropout)
+    step = Step.read(teacher.prompt, Plan(DATA, DATA.split("train"), FULL, 0, teacher.score_pairs, None), 0)
+    trained = TrainedWeights(teacher.backbone, FULL.model_copy(update={"lora": lora}), 0)
+    for parameter in trained.parameters.values():  # half of an adapter starts at zero, and hides the other half
+        parameter.data.normal_(std=0.1)
+    trained.adapted.train()
+
+    def found(batch_tokens: int) -> Tensor:
+        torch.manual_seed(1)
+        loss = apart_loss(teacher.backbone, step.queries, step.documents, step.matches, batch_tokens)
+        return torch.cat([loss.view(1), *(g.flatten() for g in torch.autograd.grad(loss, trained.parameters.values()))])
+
+    again = found(60)
+    if not dropout:
+        assert_same(again, found(4096))
+    monkeypatch.setattr(step_module, "checkpoint", lambda read, *given, use_reentrant: read(*given))
+    assert torch.equal(again.detach(), found(60).detach())
+    assert float(again.detach().abs().max()) > 0.01
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
@@ -188,7 +214,7 @@ def test_the_steps_loss_adds_what_is_read_apart_by_its_weight(weight: float, new
     answers = (teacher.prompt.true_id, teacher.prompt.false_id)
     found = float(sum(loss.detach() for loss in step_losses(teacher.backbone, step, answers, config, None)))
     pairs = answer_losses(teacher.backbone, step.pairs, step.right, step.groups, answers, config, None)
-    apart = apart_loss(teacher.backbone, step.queries, step.documents, step.matches)
+    apart = apart_loss(teacher.backbone, step.queries, step.documents, step.matches, config.batch_tokens)
     assert found == pytest.approx(float(sum(loss.detach() for loss in pairs)) + weight * float(apart.detach()), 1e-5)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -57,13 +57,16 @@ class TeacherConfig(_Config):
         1.0, ge=0.0, description="Weight of a softmax over each query's documents; 0 is the paper's objective alone."
     )
     apart_weight: float = Field(
-        0.0,
+        1.0,
         ge=0.0,
         description="Weight of a contrastive term on queries and documents read apart, as the student reads them; "
         "0 trains the teacher alone.",
     )
     apart_queries: int = Field(
-        0, ge=0, description="Further queries a step, each with a right document, that are read apart only."
+        8,
+        ge=0,
+        description="Further queries a step, each with a right document, that are read apart only; none where "
+        "apart_weight is 0.",
     )
     dpo_beta: float = Field(0.1, gt=0.0, description="DPO's temperature.")
     lora: LoraConfig | None = Field(None, description="Train adapters; null trains the weights themselves.")
@@ -93,11 +96,14 @@ class TeacherConfig(_Config):
         description="Documents per dev query: the right ones and others, half of them hard if candidates draws such.",
     )
 
-    @model_validator(mode="after")
-    def _apart_queries_need_their_term(self) -> TeacherConfig:
-        if self.apart_queries and not self.apart_weight:
+    @model_validator(mode="before")
+    @classmethod
+    def _apart_queries_need_their_term(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("apart_weight") != 0:
+            return values
+        if values.get("apart_queries"):
             raise ValueError("apart_queries are read for apart_weight, which is 0; set it above 0 or leave them out")
-        return self
+        return values | {"apart_queries": 0}  # rather than the default, which would be drawn for nothing
 
     @field_validator("candidates")
     @classmethod

@@ -68,6 +68,7 @@ class Plan:
         self.dataset = dataset
         self.queries = {query.id: query for query in queries}
         self.size, self.further = config.queries_per_step, config.apart_queries
+        self._train = dataset.split("train") if self.further else []
         self.seed = seed
         self.kind, self.count = parse_policy(config.candidates)
         self.score_pairs = score_pairs
@@ -112,9 +113,7 @@ class Plan:
         )
 
     def _further(self, taken: set[str], rng: np.random.Generator) -> list[Query]:
-        if not self.further:
-            return []
-        others = [query for query in self.dataset.split("train") if query.id not in taken]
+        others = [query for query in self._train if query.id not in taken]
         return [others[i] for i in rng.permutation(len(others))[: self.further]]
 
     def _drawn(self, number: int) -> list[tuple[str, list[str]]]:

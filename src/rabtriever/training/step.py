@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from rabtriever.backbone import Backbone
+from rabtriever.batches import token_batches
 from rabtriever.losses import answer_cross_entropy, dpo_loss, label_cross_entropy, log_odds, ranking_cross_entropy
 from rabtriever.training.processes import Processes
 
@@ -93,11 +95,16 @@ def step_losses(
     if config.apart_weight and (own := processes.share(range(len(step.queries)))):
         queries = [step.queries[row] for row in own]
         share = len(own) / len(step.queries)
-        yield config.apart_weight * share * apart_loss(backbone, queries, step.documents, step.matches[list(own)])
+        matches = step.matches[list(own)]
+        yield config.apart_weight * share * apart_loss(backbone, queries, step.documents, matches, config.batch_tokens)
 
 
 def apart_loss(
-    backbone: Backbone, queries: Sequence[Sequence[int]], documents: Sequence[Sequence[int]], right: Tensor
+    backbone: Backbone,
+    queries: Sequence[Sequence[int]],
+    documents: Sequence[Sequence[int]],
+    right: Tensor,
+    batch_tokens: int,
 ) -> Tensor:
     """How far the states of queries are from those of their right documents: InfoNCE on the cosine of e_Q and e_D.
 
@@ -106,14 +113,33 @@ def apart_loss(
         queries: Ids of each query alone.
         documents: Ids of each document alone.
         right: Which documents are right for which query, ``(m, n)`` bool.
+        batch_tokens: Padded tokens that go through the model at once, forward and backward.
 
     Returns:
         A scalar with a gradient.
     """
     e_q, e_d = (
-        torch.nn.functional.normalize(backbone.forward_alike(ids).float(), dim=1) for ids in (queries, documents)
+        torch.nn.functional.normalize(_states(backbone, ids, batch_tokens).float(), dim=1)
+        for ids in (queries, documents)
     )
     return label_cross_entropy(_SCALE * e_q @ e_d.T, right.to(e_q.device))
+
+
+def _states(backbone: Backbone, ids: Sequence[Sequence[int]], batch_tokens: int) -> Tensor:
+    """The last state of each text, ``(n, d)``; what exceeds one batch is read again in the backward pass.
+
+    Every query is compared with every document, so that no batch can be gone through backwards before all are read;
+    to keep what all of them need for it would take as much memory as there are texts.
+    """
+    batches = list(token_batches([len(text) for text in ids], batch_tokens))
+    if len(batches) == 1:
+        return backbone.forward_alike(ids)
+
+    def read(rows: list[int], _on: Tensor) -> Tensor:
+        return backbone.forward_alike([ids[row] for row in rows])
+
+    here = torch.empty(0, device=backbone.device)  # dropout is repeated on the devices of the arguments alone
+    return torch.cat([checkpoint(read, rows, here, use_reentrant=False) for rows in batches])
 
 
 def answer_losses(
