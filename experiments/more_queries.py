@@ -1,6 +1,6 @@
 """A student's queries learn on, from more labels: the adapter that they are read with goes on from where it is.
 
-    python experiments/more_queries.py robot-skills DATA/alfred -o models/alfred-more --queries 14000 --seed 1
+    python experiments/more_queries.py models/alfred-next DATA/alfred -o models/robot-skills --queries 20000 --seed 1
 
 As ``distill.query_side`` trains it, another pass over other queries: documents' vectors, the teacher and every index
 stay as they are. The settings are those that the student was made with. A run that was stopped goes on.

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, best, is_trained_bi_encoder, load, longer, means, reports, trainings
+from stored_results import MAP, NAMES, best, is_trained_bi_encoder, load, longer, means, reports, trainings
 
 __all__ = ["APART", "DATASETS", "PAPER", "ROWS", "apart", "rationale"]
 
@@ -65,6 +65,8 @@ def rationale(results: Path) -> list[str]:
             lines += _otherwise("teacher, by DPO", "teacher", {name: _by_dpo(name, results) for name in found})
         if system := {NAMES[system]: system for system in ("teacher", "student")}.get(title):
             lines += _otherwise(APART.format(title), system, {name: apart(name, results) for name in found})
+            mapped = {name: trainings(results, f"{name}-next-{MAP}") for name in found}
+            lines += _otherwise(f"{APART.format(title)}, document map", system, mapped)
     return [*lines, ""]
 
 

@@ -131,8 +131,10 @@ def _on_a_gpu(name: str, main: dict[str, Any], results: Path) -> list[str]:
         lines.append(f"| {named(system, figures)} | {' | '.join(cells)} | {figures['queries']:,} |")
     if "student" in found["systems"]:
         return [*lines, "", *_kept(found, ()), "", *_differences(found, ()), ""]
-    both = {key: {**found[key], "student": main[key]["student"]} for key in ("systems", "per_query")}
-    return [*lines, "", f"The student of {name} above against it:", "", *_differences({**found, **both}, ()), ""]
+    for student, report in ({name: main} | reports(results, [f"{name}-next"])).items():
+        both = {key: {**found[key], "student": report[key]["student"]} for key in ("systems", "per_query")}
+        lines += ["", f"The student of {student} against it:", "", *_differences({**found, **both}, ())]
+    return [*lines, ""]
 
 
 def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

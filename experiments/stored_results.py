@@ -12,6 +12,7 @@ from typing import Any
 from rabtriever.evaluation import paired_difference
 
 __all__ = [
+    "MAP",
     "NAMES",
     "SELECTED",
     "accelerator",
@@ -44,6 +45,8 @@ NAMES = {
 """System, or its kind, -> in the reports' words."""
 
 
+MAP = "rank256"
+"""In the names of results whose students have a document map (`predictor.rank`) and are otherwise alike."""
 SELECTED = "'s best "
 """In the description of a system that reads only what another one has found."""
 _BM25 = " (bm25s, English stop words)"

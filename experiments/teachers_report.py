@@ -7,13 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from stored_results import NAMES, accelerator, against, is_trained_bi_encoder, means, trainings
+from stored_results import MAP, NAMES, accelerator, against, is_trained_bi_encoder, means, trainings
 
 __all__ = ["several_teachers"]
 
 MEASURES = ("R@1", "MRR@10")
-MAP = "rank256"
-"""In the names of results whose students have a document map (`predictor.rank`) and are otherwise alike."""
 _Values = dict[str, dict[str, float]]
 """Measure -> query -> value."""
 

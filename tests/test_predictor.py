@@ -16,10 +16,10 @@ from rabtriever.predictor import Predictor, PredictorConfig
 
 D = 12
 VARIANTS = {
-    "paper": PredictorConfig(zero_init=False),
-    "raw": PredictorConfig(zero_init=False, standardize=False),
-    "one-layer": PredictorConfig(zero_init=False, layers=1),
-    "three-layers": PredictorConfig(zero_init=False, layers=3, width=5),
+    "paper": PredictorConfig(zero_init=False, rank=None),
+    "raw": PredictorConfig(zero_init=False, rank=None, standardize=False),
+    "one-layer": PredictorConfig(zero_init=False, rank=None, layers=1),
+    "three-layers": PredictorConfig(zero_init=False, rank=None, layers=3, width=5),
     "no-product": PredictorConfig(zero_init=False, multiply=False),
     "rank-3": PredictorConfig(zero_init=False, rank=3),
     "rank-d": PredictorConfig(zero_init=False, rank=D, standardize=False),
@@ -103,6 +103,13 @@ def test_without_the_product_the_document_does_not_matter() -> None:
     assert torch.equal(predictor(states(4, 1), states(4, 2)), predictor(states(4, 1), states(4, 3)))
 
 
+def test_the_default_indexes_a_map_of_the_documents_state() -> None:
+    assert Predictor(D).document(states(3)).shape == (3, 256)
+    assert PredictorConfig(multiply=False).rank is None
+    stored = PredictorConfig(rank=None).model_dump()
+    assert PredictorConfig.model_validate(stored) == PredictorConfig(rank=None)  # as older models have it written down
+
+
 def test_the_zero_start_is_undecided_and_trains() -> None:
     for rank in (None, 4):
         torch.manual_seed(0)
@@ -176,16 +183,17 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not safetensors")
     with pytest.raises(DataError, match="cannot read"):
         Predictor.load(path, D)
-    Predictor(D).save(path)
+    paper = PredictorConfig(rank=None)
+    Predictor(D, paper).save(path)
     with pytest.raises(MismatchError, match=r"mlp\.0\.bias"):
-        Predictor.load(path, D + 1)
+        Predictor.load(path, D + 1, paper)
     with pytest.raises(MismatchError, match="missing"):
         Predictor.load(path, D, PredictorConfig(rank=2))
     tensors = load_file(path)
     tensors["mlp.0.weight"][0, 0] = torch.nan
     save_file(tensors, path)
     with pytest.raises(DataError, match="not finite"):
-        Predictor.load(path, D)
+        Predictor.load(path, D, paper)
     with pytest.raises(InputError, match="cannot write"):
         Predictor(D).save(tmp_path / "nowhere" / "predictor.safetensors")
 

@@ -21,10 +21,10 @@ from toy_data import NEEDS, SHORT, TOOLS
 Load = Callable[..., Backbone]
 
 VARIANTS = {
-    "paper": PredictorConfig(zero_init=False),
-    "raw": PredictorConfig(zero_init=False, standardize=False),
-    "one-layer": PredictorConfig(zero_init=False, layers=1),
-    "three-layers": PredictorConfig(zero_init=False, layers=3, width=48),
+    "paper": PredictorConfig(zero_init=False, rank=None),
+    "raw": PredictorConfig(zero_init=False, rank=None, standardize=False),
+    "one-layer": PredictorConfig(zero_init=False, rank=None, layers=1),
+    "three-layers": PredictorConfig(zero_init=False, rank=None, layers=3, width=48),
     "no-product": PredictorConfig(zero_init=False, multiply=False),
     "low-rank": PredictorConfig(zero_init=False, rank=8),
     "wide-rank": PredictorConfig(zero_init=False, rank=40),

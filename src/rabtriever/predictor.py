@@ -6,15 +6,17 @@ The paper's student predicts the teacher's hidden state for a (query, document) 
     v = document(e_D)            document side, (n, k)
     e_student = U(p * v)         element-wise,  (d,)
 
-The paper's own predictor has `k = d`, `document(e_D) = e_D` and no `U`. Everything after the product is linear, so the
-log-odds `direction . e_student` of any linear head folds into `fold(e_Q) . document(e_D)`: one vector per query, one
-per document, an ordinary inner product. Keep it so: a non-linearity after the product would end exact search.
+The paper's own predictor (`rank=None`) has `k = d`, `document(e_D) = e_D` and no `U`. Everything after the product is
+linear, so the log-odds `direction . e_student` of any linear head folds into `fold(e_Q) . document(e_D)`: one vector
+per query, one per document, an ordinary inner product. Keep it so: a non-linearity after the product would end exact
+search.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,7 +36,7 @@ class PredictorConfig(BaseModel):
         pydantic.ValidationError: For an unknown key, a value out of range, or `rank` without `multiply`.
 
     Example:
-        >>> PredictorConfig(rank=64).layers
+        >>> PredictorConfig(rank=None).layers  # the paper's
         2
     """
 
@@ -48,10 +50,10 @@ class PredictorConfig(BaseModel):
         "score does not depend on the document.",
     )
     rank: int | None = Field(
-        default=None,
+        default=256,
         ge=1,
-        description="Dimensions of the indexed vectors, through a learned map of the document's state; by default the "
-        "state itself is indexed, as in the paper.",
+        description="Dimensions of the indexed vectors, through a learned map of the document's state; null indexes "
+        "the state itself, as in the paper: all students of one teacher then share their documents' vectors.",
     )
     standardize: bool = Field(
         default=True,
@@ -64,11 +66,14 @@ class PredictorConfig(BaseModel):
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout after each of the MLP's hidden layers.")
 
-    @model_validator(mode="after")
-    def _rank_needs_the_product(self) -> PredictorConfig:
-        if self.rank is not None and not self.multiply:
+    @model_validator(mode="before")
+    @classmethod
+    def _rank_needs_the_product(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("multiply", True):
+            return values
+        if values.get("rank") is not None:
             raise ValueError("rank maps the document's state, which multiply=false leaves out; set only one of them")
-        return self
+        return values | {"rank": None}
 
 
 class _Standardize(nn.Module):
@@ -111,7 +116,7 @@ class Predictor(nn.Module):
 
     Args:
         hidden_size: `d`, the width of the backbone's hidden states.
-        config: The variant; the paper's by default.
+        config: The variant.
 
     Example:
         >>> predictor = Predictor(8, PredictorConfig())

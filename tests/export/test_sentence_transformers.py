@@ -27,9 +27,9 @@ FAMILIES = ("llama", "qwen2", "gemma3", "gpt2", "phi")
 """The rest differ from these in nothing that an export could lose; each takes two seconds."""
 TEXTS = ["", "a", " x", "I spilled my coke", "<|im_end|></s> \u05e9\u05dc\u05d5\u05dd \U0001f680", "what now? " * 3]
 VARIANTS = {
-    "one-layer": PredictorConfig(zero_init=False, layers=1),
-    "three-layers": PredictorConfig(zero_init=False, layers=3, width=48),
-    "raw": PredictorConfig(zero_init=False, standardize=False),
+    "one-layer": PredictorConfig(zero_init=False, rank=None, layers=1),
+    "three-layers": PredictorConfig(zero_init=False, rank=None, layers=3, width=48),
+    "raw": PredictorConfig(zero_init=False, rank=None, standardize=False),
     "no-product": PredictorConfig(zero_init=False, multiply=False),
     "low-rank": PredictorConfig(zero_init=False, rank=8),
     "one-layer-rank": PredictorConfig(zero_init=False, rank=8, layers=1),

@@ -28,7 +28,7 @@ PAIRS = [(need, tool) for need in NEEDS for tool in TOOLS]
 SIDE = QuerySideConfig(
     lora=LoraConfig(rank=4), freeze_layers=1, epochs=6, batch_queries=4, learning_rate=1e-2, predictor_rate=3e-3
 )
-CONFIG = DistillConfig(candidates="random:2", epochs=2, query_side=SIDE)
+CONFIG = DistillConfig(predictor=PredictorConfig(rank=None), candidates="random:2", epochs=2, query_side=SIDE)
 DROPOUT = CONFIG.model_copy(
     update={
         "predictor": PredictorConfig(dropout=0.3, rank=8, width=16),

@@ -56,8 +56,8 @@ def query_layers(predictor: Predictor, direction: Tensor) -> list[Layer]:
         Float32 weights and biases, the last ``(vector_size, width)`` and ``(vector_size,)``.
 
     Example:
-        >>> from rabtriever.predictor import Predictor
-        >>> [tuple(weight.shape) for weight, _ in query_layers(Predictor(8), torch.ones(8))]
+        >>> from rabtriever.predictor import Predictor, PredictorConfig
+        >>> [tuple(weight.shape) for weight, _ in query_layers(Predictor(8, PredictorConfig(rank=None)), torch.ones(8))]
         [(32, 8), (8, 32)]
     """
     linears = [module for module in predictor.mlp if isinstance(module, nn.Linear)]
@@ -79,8 +79,8 @@ def document_layers(predictor: Predictor) -> list[Layer]:
     """The linear layer that is :meth:`Predictor.document`; none where documents stand as they are.
 
     Example:
-        >>> from rabtriever.predictor import Predictor
-        >>> document_layers(Predictor(8))
+        >>> from rabtriever.predictor import Predictor, PredictorConfig
+        >>> document_layers(Predictor(8, PredictorConfig(rank=None)))
         []
     """
     if not predictor.config.multiply:
