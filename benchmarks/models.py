@@ -17,7 +17,7 @@ from rabtriever.predictor import Predictor, PredictorConfig
 
 @dataclass
 class Models:
-    """One language model, with a predictor that nobody trained: speed does not depend on what weights say.
+    """One language model, with the paper's predictor, which nobody trained: speed does not depend on what weights say.
 
     Args:
         base: The language model.
@@ -33,7 +33,7 @@ class Models:
     def student(self) -> Retriever:
         """The student; its teacher is at ``.reranker``."""
         teacher = Reranker.from_pretrained(self.base, dtype=self.dtype)
-        predictor = Predictor(teacher.backbone.hidden_size, PredictorConfig())
+        predictor = Predictor(teacher.backbone.hidden_size, PredictorConfig(rank=None))
         draw = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in predictor.parameters():

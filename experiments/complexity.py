@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from rabtriever import Dataset, Reranker, Retriever
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import Predictor, PredictorConfig
 from rabtriever.prompt import PromptConfig
 
 QUERY = "The cat knocked over my juice, and guests arrive in ten minutes."
@@ -113,7 +113,7 @@ def main() -> None:
     lengths, numbers = ([int(part) for part in given.split(",")] for given in (options.lengths, options.numbers))
     prompt = PromptConfig(max_document_tokens=max(lengths) + 8)
     teacher = Reranker.from_pretrained(options.base, prompt=prompt)
-    student = Retriever(teacher, Predictor(teacher.backbone.hidden_size))
+    student = Retriever(teacher, Predictor(teacher.backbone.hidden_size, PredictorConfig(rank=None)))
     by_length, by_number = [], []
     for length in lengths:
         by_length.append(
