@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from rabtriever import Reranker
 from rabtriever.backbone import Backbone
 from rabtriever.data import Dataset, Document, Query
 from rabtriever.errors import InputError, MismatchError
+from rabtriever.progress import PlainProgress
 from rabtriever.training import checkpoint
 from rabtriever.training import step as step_module
 from rabtriever.training import teacher as module
@@ -216,6 +218,15 @@ def test_the_steps_loss_adds_what_is_read_apart_by_its_weight(weight: float, new
     pairs = answer_losses(teacher.backbone, step.pairs, step.right, step.groups, answers, config, None)
     apart = apart_loss(teacher.backbone, step.queries, step.documents, step.matches, config.batch_tokens)
     assert found == pytest.approx(float(sum(loss.detach() for loss in pairs)) + weight * float(apart.detach()), 1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_with_few_labels_it_says_what_reading_apart_is_worth(
+    weight: float, new_teacher: NewTeacher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = FULL.model_copy(update={"apart_weight": weight, "epochs": 0.1, "evaluations": 0})
+    new_teacher().fit(DATA, config, progress=PlainProgress(sys.stderr))
+    assert ("few labelled queries as 24; teacher.apart_weight=0" in capsys.readouterr().err) == bool(weight)
 
 
 def test_dpo_starts_undecided(new_teacher: NewTeacher) -> None:
