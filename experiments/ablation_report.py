@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from ablation_variants import GROUPS
+from stored_results import spread
 
 from rabtriever.evaluation import Difference, paired_difference
 
@@ -115,7 +116,7 @@ def _table(runs: Sequence[Run], *more: str) -> list[str]:
         own = [run for run in runs if run["variant"] == name]
         against = paired_difference(_reciprocal(own), _reciprocal(reference))
         cells = [name, str(len(own)), f"{mean(mrr(run, 'dev') for run in own):.3f}"]
-        cells += [_spread([hit(run, "test") for run in own]), _spread([mrr(run, "test") for run in own])]
+        cells += [spread([hit(run, "test") for run in own]), spread([mrr(run, "test") for run in own])]
         cells += [f"{against.difference:+.3f} ({against.low:+.3f} to {against.high:+.3f})", f"{against.p:.4f}"]
         if name == "reference":
             cells[-2:] = ["", ""]
@@ -152,10 +153,6 @@ COLUMNS = {
     "candidates": ("correlation", "pairs"),
 }
 """What a group's table has besides."""
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 def _ranks(run: Run, split: str) -> list[int]:

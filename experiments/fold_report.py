@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stored_results import NAMES, against, best, is_trained_bi_encoder, load
+from stored_results import NAMES, against, best, is_trained_bi_encoder, load, share_kept
 
 __all__ = ["cross_validated"]
 
@@ -40,7 +40,7 @@ def cross_validated(name: str, results: Path) -> list[str]:
     if found := {part: system for part, system in trained.items() if system is not None}:
         of = f" (part{'s' * (len(found) > 1)} {', '.join(map(str, found))})"
         lines.append(_row(NAMES["dense"] + of, reports, found, student))
-    r1, mrr = (100 * mean(student[m].values()) / mean(teacher[m].values()) for m in ("R@1", "MRR@10"))
+    r1, mrr = (100 * share_kept(student[m], teacher[m]) for m in ("R@1", "MRR@10"))
     return [*lines, "", f"The student keeps {r1:.0f} % of its teacher's R@1 and {mrr:.0f} % of its MRR@10.", ""]
 
 

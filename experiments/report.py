@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from ablation_report import ablations, directions, taps
@@ -15,7 +15,7 @@ from generation_report import generation
 from markdown.extensions.toc import slugify
 from plots import ablation_differences, accuracy_and_time, kl_weights, online_time
 from rationale_report import PAPER, rationale
-from stored_results import SELECTED, accelerator, load, longer, named, reports, seeds
+from stored_results import SELECTED, accelerator, averaged, load, longer, named, reports, seeds, share_kept, spread
 from teachers_report import several_teachers
 
 from rabtriever.evaluation import paired_difference
@@ -33,15 +33,15 @@ DATASETS = (
 )
 
 _NEXT = "{} with the words around the texts that ask a query for the next one (`experiments/{}.yaml`), and a teacher "
-_TERM = " behind the default words, with a teacher trained to read texts apart as well "
+_TERM = "{} behind the default words, with a teacher trained to read texts apart as well ({})."
 ABOUT = {
     "esconv-next": _NEXT.format("ESConv", "esconv-next") + "that reads apart too, as the one above has learnt already.",
     "esconv-next-160": "The same of 160 tokens of each dialogue, as the bi-encoder reads, where the above reads 64.",
-    "saycan-apart": "SayCan" + _TERM + "(`saycan.yaml --set teacher.apart_weight=1 --set teacher.apart_queries=10`).",
+    "saycan-apart": _TERM.format("SayCan", "`saycan.yaml --set teacher.apart_weight=1 --set teacher.apart_queries=10`"),
     "saycan-next": _NEXT.format("SayCan", "saycan-next") + "trained to read texts apart as well.",
-    "alfred-apart": "ALFRED"
-    + _TERM
-    + "(`alfred.yaml` with `apart_weight` 1), no adapter for queries and the last state.",
+    "alfred-apart": _TERM.format(
+        "ALFRED", "`alfred.yaml` with `apart_weight` 1, no adapter for queries, the last state"
+    ),
     "alfred-next": _NEXT.format("ALFRED", "alfred-next") + "trained to read texts apart as well.",
 }
 """Of results that have a dataset's name and more: what was done otherwise."""
@@ -143,10 +143,8 @@ def _students(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[dic
 
 
 def _figure(system: str, measure: str, figures: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> str:
-    if system != "student" or not seeds:
-        return f"{figures[measure]:.3f}"
-    values = [figures[measure], *(report["systems"]["student"][measure] for report in seeds)]
-    return f"{mean(values):.3f} ± {stdev(values):.3f}"
+    further = (report["systems"]["student"][measure] for report in seeds if system == "student")
+    return spread([figures[measure], *further])
 
 
 def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
@@ -157,8 +155,7 @@ def _kept(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[str]:
     parts = []
     for measure in ("R@1", "MRR@10"):
         queries = teacher[measure]
-        whole = mean(queries.values())
-        shares = [100 * mean(student[measure][q] for q in queries) / whole for student in _students(main, seeds)]
+        shares = [100 * share_kept(student[measure], queries) for student in _students(main, seeds)]
         listed = f" ({', '.join(f'{share:.0f}' for share in shares)})" if len(shares) > 1 else ""
         parts.append(f"{mean(shares):.0f} % of its {measure}{listed}")
     return [f"What the student keeps of the teacher, on the teacher's {len(queries):,} queries: {'; '.join(parts)}."]
@@ -189,11 +186,11 @@ def _differences(main: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> list[
     """Paired bootstrap over queries of the student, the mean of its seeds, against each other system."""
     columns = ("student against", "measure", "queries", "difference", "95 % interval", "p")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    measures = ("R@1", "MRR@10")
+    student = {measure: averaged([one[measure] for one in _students(main, seeds)]) for measure in measures}
     for system in main["systems"]:
-        for measure in ("R@1", "MRR@10") if system != "student" else ():
-            students = [student[measure] for student in _students(main, seeds)]
-            averaged = {query: mean(student[query] for student in students) for query in students[0]}
-            figures = _difference(averaged, main["per_query"][system][measure], main["seed"])
+        for measure in measures if system != "student" else ():
+            figures = _difference(student[measure], main["per_query"][system][measure], main["seed"])
             lines.append(f"| {' | '.join((named(system, main['systems'][system]), measure, *figures))} |")
     return lines
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from rabtriever.evaluation import paired_difference
@@ -17,8 +17,8 @@ __all__ = [
     "SELECTED",
     "accelerator",
     "against",
+    "averaged",
     "best",
-    "figures_of",
     "is_trained_bi_encoder",
     "load",
     "longer",
@@ -26,6 +26,8 @@ __all__ = [
     "named",
     "reports",
     "seeds",
+    "share_kept",
+    "spread",
     "trainings",
 ]
 
@@ -85,13 +87,25 @@ def trainings(results: Path, name: str) -> list[list[dict[str, Any]]]:
 
 def means(system: str, groups: Iterable[Iterable[dict[str, Any]]]) -> list[dict[str, float]]:
     """A system's R@1, MRR and time of a query for each teacher: the mean over its seeds, of those that have it."""
-    found = [figures for group in groups if (figures := figures_of(system, group))]
-    return [{key: mean(one[key] for one in of) for key in ("R@1", "MRR@10", "ms_per_query", "queries")} for of in found]
+    found = ([report["systems"][system] for report in group if system in report["systems"]] for group in groups)
+    keys = ("R@1", "MRR@10", "ms_per_query", "queries")
+    return [{key: mean(one[key] for one in of) for key in keys} for of in found if of]
 
 
-def figures_of(system: str, of: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A system's figures in those reports that have it."""
-    return [report["systems"][system] for report in of if system in report["systems"]]
+def averaged(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Query -> the mean of several systems' values, of the queries that all of them have answered."""
+    common = set(several[0]).intersection(*several)
+    return {query: mean(one[query] for one in several) for query in several[0] if query in common}
+
+
+def share_kept(student: Mapping[str, float], teacher: Mapping[str, float]) -> float:
+    """The share of a teacher's figure that its student has, on the queries that the teacher answered."""
+    return mean(student[query] for query in teacher) / mean(teacher.values())
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation; of a single value itself."""
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 def accelerator(report: dict[str, Any]) -> str:

@@ -68,12 +68,15 @@ class PredictorConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _rank_needs_the_product(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("multiply", True):
-            return values
-        if values.get("rank") is not None:
+    def _no_rank_without_the_product(cls, values: Any) -> Any:
+        off = isinstance(values, dict) and not values.get("multiply", True)
+        return {"rank": None} | values if off else values
+
+    @model_validator(mode="after")
+    def _rank_needs_the_product(self) -> PredictorConfig:
+        if self.rank is not None and not self.multiply:
             raise ValueError("rank maps the document's state, which multiply=false leaves out; set only one of them")
-        return values | {"rank": None}
+        return self
 
 
 class _Standardize(nn.Module):

@@ -98,12 +98,15 @@ class TeacherConfig(_Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _apart_queries_need_their_term(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("apart_weight") != 0:
-            return values
-        if values.get("apart_queries"):
+    def _no_apart_queries_without_their_term(cls, values: Any) -> Any:
+        off = isinstance(values, dict) and not values.get("apart_weight", True)
+        return {"apart_queries": 0} | values if off else values
+
+    @model_validator(mode="after")
+    def _apart_queries_need_their_term(self) -> TeacherConfig:
+        if self.apart_queries and not self.apart_weight:
             raise ValueError("apart_queries are read for apart_weight, which is 0; set it above 0 or leave them out")
-        return values | {"apart_queries": 0}  # rather than the default, which would be drawn for nothing
+        return self
 
     @field_validator("candidates")
     @classmethod
