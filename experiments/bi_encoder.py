@@ -142,12 +142,18 @@ def _tokens(model: SentenceTransformer, side: str, texts: list[str]) -> float:
     return float(mask.sum()) / len(texts)
 
 
-def dev_evaluator(dataset: Dataset, queries: int, prompts: dict[str, str]) -> InformationRetrievalEvaluator:
+def dev_evaluator(
+    dataset: Dataset, queries: int, documents: int | None, prompts: dict[str, str]
+) -> InformationRetrievalEvaluator:
+    """Of the documents those that are right for one of the queries, and so many others."""
     chosen = dataset.split("dev")[:queries]
+    right = {q.id: set(dataset.relevant("dev", q.id)) for q in chosen}
+    searched = set().union(*right.values())
+    searched.update(_shuffled([id_ for id_ in dataset.corpus if id_ not in searched])[:documents])
     return InformationRetrievalEvaluator(
         {q.id: q.text for q in chosen},
-        {i: document.content for i, document in dataset.corpus.items()},
-        {q.id: set(dataset.relevant("dev", q.id)) for q in chosen},
+        {i: document.content for i, document in dataset.corpus.items() if i in searched},
+        right,
         name="dev",
         query_prompt=prompts["query"],
         corpus_prompt=prompts["document"],
@@ -174,6 +180,7 @@ def main() -> None:
     parser.add_argument("--freeze-layers", type=int, default=12)
     parser.add_argument("--evaluations", type=int, default=6)
     parser.add_argument("--dev-queries", type=int, default=100)
+    parser.add_argument("--dev-documents", type=int, help="among so many that are right for none of these; default all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -188,7 +195,7 @@ def main() -> None:
         length += len(texts) * _tokens(model, "document", texts)
     steps = round(options.tokens / length)
     print(f"{len(table)} rows, {steps} steps of {length:.0f} tokens", flush=True)
-    evaluator = dev_evaluator(dataset, options.dev_queries, words.prompts)
+    evaluator = dev_evaluator(dataset, options.dev_queries, options.dev_documents, words.prompts)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(options.output / "runs"),
         **trainer_settings(options, steps, "eval_dev_cosine_mrr@10"),

@@ -160,7 +160,9 @@ def test_a_linear_head_learns_to_rank(tiny_folder: Callable[..., Path], place: P
     assert report["systems"]["linear-head"]["R@1"] > 0.5
 
 
-@pytest.mark.parametrize("more", [(), ("--prompted", "--whole-corpus"), ("--words", "words.yaml")])
+@pytest.mark.parametrize(
+    "more", [(), ("--prompted", "--whole-corpus"), ("--words", "words.yaml", "--dev-documents", "2")]
+)
 def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callable[..., Path], place: Path) -> None:
     pytest.importorskip("datasets")
     (place / "words.yaml").write_text('prompt: {document: "{text} again:", query: "{text} next:", chat: false}')

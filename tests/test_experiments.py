@@ -150,6 +150,10 @@ def test_merged_datasets_are_made_and_unseen_ones_tested(name: str, merged: int,
     unseen = [line for line in lines if "zero-shot-" in line]
     assert len(unseen) == 4
     assert all(f"models/{name} DATA/" in line for line in unseen)
+    assert all(("dense:models/facts-bi-encoder-0.0003" in line) == (name == "facts") for line in unseen)
+    trained = [line for line in lines if "bi_encoder.py" in line]
+    assert len(trained) == (name == "facts")
+    assert not any("--queries" in line.split() for line in trained)  # its teacher places all training queries apart
     assert (FOLDER / f"{name}.yaml").exists()
 
 
