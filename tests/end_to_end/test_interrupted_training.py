@@ -29,7 +29,7 @@ def config(tiny_folder: Callable[..., Path]) -> TrainConfig:
             epochs=10,
             patience=9,
         ),
-        distill=DistillConfig(candidates="on-policy:2", epochs=80, patience=80),
+        distill=DistillConfig(candidates="on-policy:2", epochs=80),
     )
 
 

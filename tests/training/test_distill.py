@@ -107,9 +107,7 @@ def test_products_in_bfloat16_leave_the_weights_in_float32(teacher: Reranker, st
 
 
 def test_labels_alone_put_the_right_documents_first(teacher: Reranker, store: Path) -> None:
-    config = DistillConfig(
-        candidates="random:3", epochs=60, patience=60, mse_weight=0.0, kl_weight=0.0, ranking_weight=0.0
-    )
+    config = DistillConfig(candidates="random:3", epochs=60, mse_weight=0.0, kl_weight=0.0, ranking_weight=0.0)
     student = distill(teacher, DATA, config, store=store)
     history = student.training["distill"]["history"]
     assert history[-1]["label"] < 0.2 < 1.0 < history[0]["label"]
@@ -137,9 +135,7 @@ def test_a_drawn_part_of_a_large_corpus_does(
 
 
 def test_the_student_learns_what_the_teacher_says(teacher: Reranker, store: Path) -> None:
-    config = DistillConfig(
-        candidates="all", epochs=60, patience=60, mse_weight=0.1, label_weight=0.0, learning_rate=3e-3
-    )
+    config = DistillConfig(candidates="all", epochs=60, mse_weight=0.1, label_weight=0.0, learning_rate=3e-3)
     student = distill(teacher, toy_dataset(dev=False), config, store=store)  # the last state, not the best by labels
     train = [query.text for query in DATA.split("train")]
     texts = [document.content for document in DATA.corpus.values()]
@@ -163,7 +159,7 @@ def test_the_same_seed_gives_the_same_bits(teacher: Reranker, store: Path) -> No
 
 
 def test_the_best_epoch_on_dev_is_kept(teacher: Reranker, store: Path) -> None:
-    config = QUICK.model_copy(update={"learning_rate": 0.05, "epochs": 12, "patience": 12})
+    config = QUICK.model_copy(update={"learning_rate": 0.05, "epochs": 12})
     student = distill(teacher, DATA, config, store=store)
     found = student.training["distill"]
     mrrs = [entry["dev_mrr"] for entry in found["history"]]
@@ -177,10 +173,12 @@ def test_the_best_epoch_on_dev_is_kept(teacher: Reranker, store: Path) -> None:
     assert np.mean([1 / rank for rank in ranks]) == pytest.approx(max(mrrs))
 
 
-def test_patience_ends_what_gets_no_better(teacher: Reranker, store: Path) -> None:
+@pytest.mark.parametrize(("patience", "epochs"), [(3, 4), (None, 20)])
+def test_patience_ends_what_gets_no_better(patience: int | None, epochs: int, teacher: Reranker, store: Path) -> None:
     still = PredictorConfig(zero_init=False)
-    config = QUICK.model_copy(update={"learning_rate": 1e-12, "epochs": 40, "patience": 3, "predictor": still})
-    assert distill(teacher, DATA, config, store=store).training["distill"]["epochs"] == 4
+    config = QUICK.model_copy(update={"learning_rate": 1e-12, "epochs": 20, "patience": patience, "predictor": still})
+    found = distill(teacher, DATA, config, store=store).training["distill"]
+    assert (found["epochs"], found["best_epoch"]) == (epochs, 1)
 
 
 def test_without_dev_the_last_epoch_is_kept(teacher: Reranker, store: Path) -> None:

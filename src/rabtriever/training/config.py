@@ -187,7 +187,12 @@ class DistillConfig(_Config):
     batch_queries: int = Field(16, ge=1, description="Queries per step, each with all of its pairs.")
     epochs: int = Field(30, ge=1, description="Passes over the pairs.")
     refresh_epochs: int = Field(10, ge=1, description="on-policy: epochs between two draws of candidates.")
-    patience: int = Field(10, ge=1, description="Epochs without a better dev MRR before training stops.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better dev MRR before training stops; null goes through them all and keeps the "
+        "best. The last epochs, at low rates, often are, after ten that were not.",
+    )
     dev_queries: int = Field(100, ge=1, description="Dev queries, drawn by seed.")
     query_side: QuerySideConfig | None = Field(
         None,

@@ -199,7 +199,7 @@ class PredictorLoop:
         return "dev_mrr" not in entry or entry["dev_mrr"] > max(e["dev_mrr"] for e in self.history)
 
     def _patience_is_out(self) -> bool:
-        if self.dev is None or not self.history:
+        if self.dev is None or not self.history or self.config.patience is None:
             return False
         return len(self.history) - 1 - self._best_epoch() >= self.config.patience
 
