@@ -43,9 +43,7 @@ class Experiment:
         candidates: The pairs that those read: BM25's best so many of each query; None is all documents.
         tokens: What each bi-encoder reads.
         max_tokens: Its longest text.
-        keep_end: Its longer queries lose their start, as the teacher's do.
         rates: Its learning rates.
-        whole_corpus: Each of its queries meets all documents; else those of the batch.
         bi_encoder: Further options of ``bi_encoder.py``.
     """
 
@@ -61,9 +59,7 @@ class Experiment:
     unseen: tuple[tuple[str, str], ...] = ()
     tokens: int = 300_000
     max_tokens: int = 128
-    keep_end: bool = False
     rates: tuple[float, ...] = (1e-4, 3e-4)
-    whole_corpus: bool = False
     bi_encoder: str = ""
 
 
@@ -81,7 +77,9 @@ EXPERIMENTS = {
         )
         for part in range(1, PARTS)
     },
-    "esconv": Experiment("esconv", teacher_limit=500, tokens=600_000, max_tokens=64, keep_end=True, whole_corpus=True),
+    "esconv": Experiment(
+        "esconv", teacher_limit=500, tokens=600_000, max_tokens=64, bi_encoder="--whole-corpus --keep-end"
+    ),
     "esconv-next": Experiment("esconv", seeds=(), systems="student,teacher", rates=()),
     "alfred": Experiment("alfred", seeds=(), teacher_limit=40),
     "alfred-next": Experiment("alfred", seeds=(), teacher_limit=40, systems="student,teacher", rates=()),
@@ -176,14 +174,13 @@ class Steps:
         command = [sys.executable, str(HERE / "bi_encoder.py"), self.data, "-o", str(self._bi_encoder(rate))]
         command += ["--learning-rate", f"{rate:g}", "--tokens", str(self.plan.tokens)]
         command += ["--max-tokens", str(self.plan.max_tokens)]
-        command += ["--whole-corpus"] if self.plan.whole_corpus else []
         command += ["--freeze-layers", str(teacher.get("freeze_layers", 12))]
-        # as many labelled queries as teacher and student see; one that reads apart too sees them all
-        if "max_queries" in teacher and not teacher.get("apart_weight"):
+        # as many labelled queries as teacher and student see; of merged datasets all those that were drawn
+        if "max_queries" in teacher and self.plan.merged_queries is None:
             student: dict[str, Any] = settings.get("distill", {})
             seen = student.get("max_queries", 0) + student.get("labelled_queries", 0)
             command += ["--queries", str(max(teacher["max_queries"], seen))]
-        return [*command, *(["--keep-end"] if self.plan.keep_end else []), *shlex.split(self.plan.bi_encoder)]
+        return [*command, *shlex.split(self.plan.bi_encoder)]
 
     def _evaluate(self) -> list[str]:
         systems = self.plan.systems + self._best_bi_encoder()
