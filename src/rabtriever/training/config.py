@@ -143,6 +143,11 @@ class DistillConfig(_Config):
     """
 
     predictor: PredictorConfig = Field(PredictorConfig(), description="The predictor (Eq. 12) and its variants.")
+    start: Literal["auto", "states", "zero"] = Field(
+        "auto",
+        description="Where a predictor with a rank begins: at the inner product of the teacher's own states, or at "
+        "nothing; auto is the first for a teacher that has learnt to read apart, whose states find much already.",
+    )
     candidates: str = Field(
         "random:16", description="Documents per query beside the right ones: all, random:K, on-policy:K."
     )
@@ -181,7 +186,9 @@ class DistillConfig(_Config):
         description="What the MLP's products are computed in; its weights stay float32. bfloat16 pays in steps of many "
         "queries, where the processor has it.",
     )
-    learning_rate: float = Field(1e-3, gt=0.0, description="Peak learning rate.")
+    learning_rate: float | None = Field(
+        None, gt=0.0, description="Peak learning rate; null is 3e-5 from the teacher's states on, 1e-3 from nothing."
+    )
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")
     batch_queries: int = Field(16, ge=1, description="Queries per step, each with all of its pairs.")

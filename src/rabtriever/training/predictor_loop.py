@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from rabtriever.predictor import Predictor
 from rabtriever.training.checkpoint import load_state, save_state
 from rabtriever.training.labels import MOST_DOCUMENTS
 from rabtriever.training.schedule import warm_cosine
+from rabtriever.training.start import POWERS, start_from_states
 
 if TYPE_CHECKING:
     from rabtriever.progress import Progress
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictorLoop"]
 
+_RATE, _RATE_FROM_STATES = 1e-3, 3e-5
+"""At the first a start from the teacher's states is soon forgotten."""
 _COLLAPSED = 1.5
 """An effective rank below this: all queries are folded onto one line."""
 
@@ -58,9 +62,10 @@ class PredictorLoop:
         self.predictor = Predictor(teacher.backbone.hidden_size, config.predictor)
         self.predictor.fit_standardization(pairs.e_q, pairs.e_d)
         self.scale = pairs.target_deviation() if config.normalize_target else None
+        self.start = self._start_from_states()
         self.steps_per_epoch = -(-len(pairs.e_q) // config.batch_queries)
         self.optimizer = torch.optim.AdamW(
-            self.predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.predictor.parameters(), lr=self.peak_rate, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.history: list[dict[str, float]] = []
@@ -73,15 +78,16 @@ class PredictorLoop:
             self.history = stored["history"]
             self.pairs.restore(stored["chosen"])
             self.progress.say(f"student: goes on from epoch {len(self.history)}")
+        elif self.start is not None and self.dev is not None:
+            self._keep()
         with self.progress.task("student", total=self.config.epochs, unit="epochs") as task:
             task.advance(len(self.history))
             while len(self.history) < self.config.epochs and not self._patience_is_out():
                 self._refresh()
                 loss = self._epoch(len(self.history))
                 entry = {**loss, **self._measure()}
-                if not self.history or self._is_best(entry):
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    self.predictor.save(self.folder / "best.safetensors")
+                if self._is_best(entry):
+                    self._keep()
                 self.history.append(entry)
                 extra = {"history": self.history, "chosen": self.pairs.chosen}
                 save_state(state, dict(self.predictor.named_parameters()), self.optimizer, self.scheduler, extra)
@@ -94,6 +100,43 @@ class PredictorLoop:
         return Predictor.load(
             self.folder / "best.safetensors", self.teacher.backbone.hidden_size, self.config.predictor
         )
+
+    def _start_from_states(self) -> dict[str, float] | None:
+        """Start at the teacher's states, weighed as dev likes best; what it says there, None where that is no start."""
+        if not self._wants_states():
+            return None
+        pairs = self.pairs.batch(torch.arange(len(self.pairs.e_q)))
+        judged = log_odds(self.pairs.outputs.logits(pairs.rows))
+        found, direction = (pairs.owner, pairs.documents), self.teacher.rows.direction
+        plain, chosen, best = self.predictor, self.predictor, None
+        for power in POWERS if self.dev is not None else POWERS[:1]:
+            self.predictor = copy.deepcopy(plain)
+            if not start_from_states(self.predictor, direction, self.pairs.e_q, self.pairs.e_d, found, judged, power):
+                continue
+            measured = {"power": power, **self._measure()}
+            if best is None or measured["dev_mrr"] > best["dev_mrr"]:
+                chosen, best = self.predictor, measured
+        self.predictor = chosen
+        return best
+
+    def _wants_states(self) -> bool:
+        if self.predictor.config.rank is None:
+            return False
+        if self.config.start != "auto":
+            return self.config.start == "states"
+        taught: dict[str, Any] = self.teacher.training.get("teacher", {}).get("config", {})
+        return bool(taught.get("apart_weight"))
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate that was asked for, or what suits the start."""
+        if self.config.learning_rate is not None:
+            return self.config.learning_rate
+        return _RATE if self.start is None else _RATE_FROM_STATES
+
+    def _keep(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.predictor.save(self.folder / "best.safetensors")
 
     def _rate(self, step: int) -> float:
         return warm_cosine(step, self.config.epochs * self.steps_per_epoch, self.config.warmup)
@@ -196,21 +239,27 @@ class PredictorLoop:
         return self.predictor.fold(e_q, self.teacher.rows.direction)
 
     def _is_best(self, entry: dict[str, float]) -> bool:
-        return "dev_mrr" not in entry or entry["dev_mrr"] > max(e["dev_mrr"] for e in self.history)
+        before = self._measured()
+        return "dev_mrr" not in entry or not before or entry["dev_mrr"] > max(e["dev_mrr"] for e in before)
+
+    def _measured(self) -> list[dict[str, float]]:
+        """What dev said of the start, if that is one to keep, and of each epoch."""
+        return self.history if self.start is None else [self.start, *self.history]
 
     def _patience_is_out(self) -> bool:
         if self.dev is None or not self.history or self.config.patience is None:
             return False
-        return len(self.history) - 1 - self._best_epoch() >= self.config.patience
+        return len(self.history) - self._best_epoch() >= self.config.patience
 
     def _best_epoch(self) -> int:
+        """From 1 on; 0 is the start."""
         if self.dev is None:
-            return len(self.history) - 1
-        mrrs = [entry["dev_mrr"] for entry in self.history]
-        return mrrs.index(max(mrrs))
+            return len(self.history)
+        mrrs = [entry["dev_mrr"] for entry in self._measured()]
+        return mrrs.index(max(mrrs)) + (self.start is None)
 
     def _report(self) -> dict[str, Any]:
-        best = self.history[self._best_epoch()]
+        best = self._measured()[self._best_epoch() - (self.start is None)]
         if best["effective_rank"] < _COLLAPSED and self.config.predictor.multiply and len(self.pairs.e_q) > 8:
             self.progress.say(
                 f"student: warning: the queries have collapsed (effective rank {best['effective_rank']:.2f}); "
@@ -218,9 +267,10 @@ class PredictorLoop:
             )
         return {
             "epochs": len(self.history),
-            "best_epoch": self._best_epoch() + 1,
+            "best_epoch": self._best_epoch(),
             "queries": len(self.pairs.e_q),
             "pairs": len(self.pairs),
             **best,
+            "start": self.start,
             "history": self.history,
         }
