@@ -71,7 +71,7 @@ def save_adapter(folder: Path, state: dict[str, Any], settings: Any, base: str, 
     plain, found = type(settings)().to_dict(), written.to_dict()
     kept = {key: value for key, value in found.items() if key in _ALWAYS or value != plain.get(key)}
     kept["target_modules"] = sorted(kept["target_modules"])
-    write_json(folder / _CONFIG, json.loads(json.dumps(kept)))
+    write_json(folder / _CONFIG, json.loads(json.dumps(kept, sort_keys=True)))
 
 
 @contextmanager

@@ -7,8 +7,6 @@ alone; one that starts there has less to learn, and keeps more of what is true o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -55,17 +53,18 @@ def start_from_states(
         >>> start_from_states(predictor, direction, e_q, e_d, (rows, columns), log_odds)  # doctest: +SKIP
         True
     """
-    sides = [_Side.of(e_q, power), _Side.of(e_d, power)]
-    basis = _principal([side(e) for side, e in zip(sides, (e_q, e_d), strict=True)], _room(predictor))
-    queries, documents = (side.onto(basis) for side in sides)
+    e_q, e_d = e_q.float(), e_d.float()
+    weights = [_weights(e, power) for e in (e_q, e_d)]
+    basis = _principal(e_q * weights[0], e_d * weights[1], _room(predictor))
+    query_map, document_map = (basis * weight for weight in weights)
     rows, columns = pairs
-    slope, level = fit_logistic((queries(e_q)[rows] * documents(e_d)[columns]).sum(1), log_odds)
+    slope, level = fit_logistic(((e_q @ query_map.T)[rows] * (e_d @ document_map.T)[columns]).sum(1), log_odds)
     if slope <= 0:
         return False
     count = len(basis)
-    _write_query_side(predictor, *queries.of_standardized(predictor.query_scale.mean, predictor.query_scale.std))
+    _write_query_side(predictor, *_of_standardized(query_map, predictor.query_scale.mean, predictor.query_scale.std))
     scale = predictor.document_scale
-    predictor.g.weight[:count], predictor.g.bias[:count] = documents.of_standardized(scale.mean, scale.std)
+    predictor.g.weight[:count], predictor.g.bias[:count] = _of_standardized(document_map, scale.mean, scale.std)
     predictor.g.weight[-1], predictor.g.bias[-1] = 0.0, 1.0
     _write_output(predictor, direction.float(), torch.tensor([slope] * count + [level]))
     return True
@@ -111,47 +110,24 @@ def _linear(predictor: Predictor) -> list[nn.Linear]:
     return [module for module in predictor.mlp if isinstance(module, nn.Linear)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """``e -> weight @ e`` for states, ``(c, d)``."""
-
-    weight: Tensor
-
-    def __call__(self, e: Tensor) -> Tensor:
-        found: Tensor = e.float() @ self.weight.T
-        return found
-
-    def of_standardized(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the same map of ``(e - mean) / std``."""
-        return self.weight * std, self.weight @ mean
+def _weights(e: Tensor, power: float) -> Tensor:
+    """What each dimension of these states is multiplied by, ``(d,)``, so that their mean square is 1."""
+    std = e.std(0, correction=0)
+    weights = torch.maximum(std, 0.01 * std.median()).clamp_min(1e-8) ** (power - 1.0)
+    weighed: Tensor = weights / (e * weights).square().mean().sqrt().clamp_min(1e-12)
+    return weighed
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """How one side's states are weighed, dimension by dimension, ``(d,)``."""
-
-    weights: Tensor
-
-    @classmethod
-    def of(cls, e: Tensor, power: float) -> _Side:
-        """Weights that leave a mean square of 1."""
-        std = e.float().std(0, correction=0)
-        weights = torch.maximum(std, 0.01 * std.median()).clamp_min(1e-8) ** (power - 1.0)
-        return cls(weights / (e.float() * weights).square().mean().sqrt().clamp_min(1e-12))
-
-    def __call__(self, e: Tensor) -> Tensor:
-        return e.float() * self.weights
-
-    def onto(self, basis: Tensor) -> _Map:
-        return _Map(basis * self.weights)
+def _of_standardized(weight: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias by which ``(e - mean) / std`` is mapped as this weight maps ``e``."""
+    return weight * std, weight @ mean
 
 
-def _principal(sides: list[Tensor], count: int) -> Tensor:
+def _principal(x: Tensor, y: Tensor, count: int) -> Tensor:
     """The directions in which both sides are largest, ``(count, d)``; all of the space where it has no more."""
-    size = sides[0].shape[1]
-    if count >= size:
-        return torch.eye(size)
-    moments = sum(x.T.double() @ x.double() / len(x) for x in sides)
+    if count >= x.shape[1]:
+        return torch.eye(x.shape[1])
+    moments = x.T.double() @ x.double() / len(x) + y.T.double() @ y.double() / len(y)
     principal: Tensor = torch.linalg.eigh(moments).eigenvectors.flip(1)[:, :count].T.float().contiguous()
     return principal
 
