@@ -187,7 +187,7 @@ class DistillConfig(_Config):
         "queries, where the processor has it.",
     )
     learning_rate: float | None = Field(
-        None, gt=0.0, description="Peak learning rate; null is 3e-5 from the teacher's states on, 1e-3 from nothing."
+        None, gt=0.0, description="Peak learning rate; null is 1e-4 from the teacher's states on, 1e-3 from nothing."
     )
     weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay.")
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps that warm up.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictorLoop"]
 
-_RATE, _RATE_FROM_STATES = 1e-3, 3e-5
+_RATE, _RATE_FROM_STATES = 1e-3, 1e-4
 """At the first a start from the teacher's states is soon forgotten."""
 _COLLAPSED = 1.5
 """An effective rank below this: all queries are folded onto one line."""
