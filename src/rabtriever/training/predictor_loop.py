@@ -65,7 +65,7 @@ class PredictorLoop:
         self.start = self._start_from_states()
         self.steps_per_epoch = -(-len(pairs.e_q) // config.batch_queries)
         self.optimizer = torch.optim.AdamW(
-            self.predictor.parameters(), lr=self.peak_rate, weight_decay=config.weight_decay, fused=True
+            self.predictor.parameters(), lr=self._peak_rate, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.history: list[dict[str, float]] = []
@@ -78,7 +78,7 @@ class PredictorLoop:
             self.history = stored["history"]
             self.pairs.restore(stored["chosen"])
             self.progress.say(f"student: goes on from epoch {len(self.history)}")
-        elif self.start is not None and self.dev is not None:
+        elif self.start is not None:
             self._keep()
         with self.progress.task("student", total=self.config.epochs, unit="epochs") as task:
             task.advance(len(self.history))
@@ -128,7 +128,7 @@ class PredictorLoop:
         return bool(taught.get("apart_weight"))
 
     @property
-    def peak_rate(self) -> float:
+    def _peak_rate(self) -> float:
         """The learning rate that was asked for, or what suits the start."""
         if self.config.learning_rate is not None:
             return self.config.learning_rate
@@ -249,17 +249,17 @@ class PredictorLoop:
     def _patience_is_out(self) -> bool:
         if self.dev is None or not self.history or self.config.patience is None:
             return False
-        return len(self.history) - self._best_epoch() >= self.config.patience
+        return len(self.history) - self._best()[0] >= self.config.patience
 
-    def _best_epoch(self) -> int:
-        """From 1 on; 0 is the start."""
+    def _best(self) -> tuple[int, dict[str, float]]:
+        """The epoch that is kept, from 1 on, 0 for the start, and what was measured there; of equals the first."""
         if self.dev is None:
-            return len(self.history)
-        mrrs = [entry["dev_mrr"] for entry in self._measured()]
-        return mrrs.index(max(mrrs)) + (self.start is None)
+            return len(self.history), self.history[-1]
+        first = 1 if self.start is None else 0
+        return max(enumerate(self._measured(), first), key=lambda found: found[1]["dev_mrr"])
 
     def _report(self) -> dict[str, Any]:
-        best = self._measured()[self._best_epoch() - (self.start is None)]
+        epoch, best = self._best()
         if best["effective_rank"] < _COLLAPSED and self.config.predictor.multiply and len(self.pairs.e_q) > 8:
             self.progress.say(
                 f"student: warning: the queries have collapsed (effective rank {best['effective_rank']:.2f}); "
@@ -267,7 +267,7 @@ class PredictorLoop:
             )
         return {
             "epochs": len(self.history),
-            "best_epoch": self._best_epoch(),
+            "best_epoch": epoch,
             "queries": len(self.pairs.e_q),
             "pairs": len(self.pairs),
             **best,
