@@ -134,3 +134,10 @@ def test_new_results_leave_what_was_written_by_hand() -> None:
     assert "| student | 0.5 |" in own
     assert model_card(evaluated(0.5), "household") == with_results(generated, evaluated(0.5))
     assert "| student | 71,179 |" in with_results(written, evaluated(71_178.6))
+
+
+@pytest.mark.parametrize("start", [None, {"power": 0.5, "dev_mrr": 0.7512}])
+def test_where_a_student_started_is_told_if_it_started_somewhere(start: dict[str, float] | None) -> None:
+    card = model_card(config(training={"distill": {"epochs": 3, "dev_mrr": 0.76, "start": start}}), "household")
+    assert ("at the inner product of the teacher's own states" in card) == (start is not None)
+    assert ("| power | 0.5" in card) == (start is not None)

@@ -163,6 +163,9 @@ def _stages(training: Mapping[str, Any]) -> Iterator[str]:
         yield f"### {title}"
         if facts := _facts(stage):
             yield _table(("", ""), facts)
+        if isinstance(start := stage.get("start"), Mapping):
+            yield "Before its first step, at the inner product of the teacher's own states:"
+            yield _table(("", ""), _facts(start))
         side = stage.get("query_side")
         if isinstance(side, Mapping):
             left = "" if side.get("kept", True) else " (no better than without it, so it was left out)"
