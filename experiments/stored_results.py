@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -121,8 +122,9 @@ def named(system: str, figures: dict[str, Any]) -> str:
         return described.replace(_BM25, "")
     if SELECTED in described or system in NAMES:
         return described if SELECTED in described else NAMES[system]
-    if kind == "dense":  # trained here: `bi_encoder.py` and its options name the folder
-        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system)))
+    if kind == "dense":  # trained here: the folder's name tells how, and ends with its learning rate
+        rate = re.findall(r"-(0\.\d+)$", system)
+        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system), *rate))
     of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
     return NAMES[kind] + of
 

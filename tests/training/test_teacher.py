@@ -303,6 +303,32 @@ def test_a_budget_of_a_moment_still_trains_a_step(new_teacher: NewTeacher) -> No
     assert report["steps"] == 1
 
 
+@pytest.mark.parametrize(
+    ("patience", "passes", "fastest"),
+    [(0.0, 2, 15.0), (35.0, 3, 1.0), (1e3, 5, 1.0)],  # of passes that take 20, 15, 1, 2 and 3 seconds
+)
+def test_a_busy_moment_does_not_stand_for_the_whole_training(
+    patience: float, passes: int, fastest: float, new_teacher: NewTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule of a budget of time rests on it: measured once, it was wrong by a factor of ten."""
+    clock, seconds = [0.0], [20.0, 15.0, 1.0, 2.0, 3.0]
+    durations = iter(seconds)
+
+    def losses(*_: Any, **__: Any) -> list[Tensor]:
+        clock[0] += next(durations)
+        return []
+
+    monkeypatch.setattr(step_module, "step_losses", losses)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    teacher = new_teacher()
+    trained = TrainedWeights(teacher.backbone, FULL, 0)
+    step = Step.read(teacher.prompt, Plan(DATA, DATA.split("train"), FULL, 0, teacher.score_pairs, None), 0)
+    speed = module._tokens_per_second(trained, step, teacher, FULL, patience)
+    trained.abandon(teacher)
+    assert len(list(durations)) == len(seconds) - passes
+    assert speed == step.tokens / fastest
+
+
 def test_a_loss_that_is_no_number_ends_the_training(new_teacher: NewTeacher, tmp_path: Path) -> None:
     teacher = new_teacher()
     with torch.no_grad():
