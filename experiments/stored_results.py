@@ -124,7 +124,13 @@ def named(system: str, figures: dict[str, Any]) -> str:
         return described if SELECTED in described else NAMES[system]
     if kind == "dense":  # trained here: the folder's name tells how, and ends with its learning rate
         rate = re.findall(r"-(0\.\d+)$", system)
-        return ", ".join((NAMES[kind], *(how for how in ("prompted", "swapped") if how in system), *rate))
+        return ", ".join(
+            (
+                NAMES[kind],
+                *(how for how in ("prompted", "swapped") if how in system),
+                *(f"rate {found}" for found in rate),
+            )
+        )
     of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
     return NAMES[kind] + of
 
