@@ -123,14 +123,9 @@ def named(system: str, figures: dict[str, Any]) -> str:
     if SELECTED in described or system in NAMES:
         return described if SELECTED in described else NAMES[system]
     if kind == "dense":  # trained here: the folder's name tells how, and ends with its learning rate
-        rate = re.findall(r"-(0\.\d+)$", system)
-        return ", ".join(
-            (
-                NAMES[kind],
-                *(how for how in ("prompted", "swapped") if how in system),
-                *(f"rate {found}" for found in rate),
-            )
-        )
+        how = [word for word in ("prompted", "swapped") if word in system]
+        rates = [f"rate {rate}" for rate in re.findall(r"-(0\.\d+)$", system)]
+        return ", ".join((NAMES[kind], *how, *rates))
     of = f", {Path(system.partition(':')[2]).name}" if kind in ("student", "teacher") else ""
     return NAMES[kind] + of
 

@@ -71,6 +71,8 @@ def test_the_table_of_all_systems_takes_the_best_of_a_row_and_says_of_how_many_q
     (tmp_path / "alfred.json").write_text(json.dumps(report))
     lines = results_text(tmp_path).splitlines()
     assert any(line.startswith("| bi-encoder, same backbone, swapped | 0.250 |") for line in lines)
+    for rate, found in (("0.1", "0.250"), ("0.2", "0.500")):  # which two of one name would not tell apart
+        assert any(line.startswith(f"| bi-encoder, same backbone, rate {rate} | {found} |") for line in lines)
     table = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[8:20] if line.startswith("| ")}
     assert table["bi-encoder, same backbone"].startswith("50.0 / ")
     assert table["the same, prompted"].startswith("0.0 / ")
