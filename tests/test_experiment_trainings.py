@@ -175,6 +175,23 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(place / "bi"), device="cpu")
     read = {side: model.preprocess(["wet"], task=side)["input_ids"][0].tolist() for side in ("query", "document")}
     assert (read["query"] != read["document"]) == bool(more)  # each side its own ending, as saved
+    if not more:
+        fuse(place)
+
+
+def fuse(place: Path) -> None:
+    """BM25 beside the bi-encoder, where each query has the word of a wrong document."""
+    toy = toy_dataset()
+    wrong = dict(zip(toy.corpus, [*list(toy.corpus)[1:], *toy.corpus], strict=False))
+    for query in toy.split("test"):
+        (right,) = toy.relevant("test", query.id)
+        toy.queries[query.id] = Query(query.id, f"{query.text} {wrong[right]}")
+    toy.save(place / "misleading")
+    run("fused.py", "bi", "misleading", "--weights", "0,1000", "--alone", "-o", "fused.json", cwd=place)
+    alone, nothing, words = json.loads((place / "fused.json").read_text())["systems"].values()
+    assert words["R@1"] == 0 < alone["R@1"]
+    assert all(nothing[name] == alone[name] for name in ("R@1", "R@3", "MRR@10"))
+    assert nothing["description"] == "bi-encoder and 0.0 of BM25 (bm25s, English stop words)"
 
 
 def test_a_students_queries_learn_on(place: Path) -> None:
