@@ -24,16 +24,15 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", default="0.025", help="of BM25's score, or `ranks`; with commas between")
-    parser.add_argument("--name", default="bi-encoder", help="what the report calls the model")
     parser.add_argument("--alone", action="store_true", help="measure the model without BM25 too")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--join", type=Path, help="an earlier report, whose systems stand first")
     options = parser.parse_args()
     # All share one model and one BM25, which read the corpus once.
-    dense, bm25 = DenseSystem(options.model, options.name), Bm25System()
+    dense, bm25 = DenseSystem(options.model, "bi-encoder"), Bm25System()
     systems: dict[str, System] = {f"dense:{options.model}": dense} if options.alone else {}
     for weight in options.weights.split(","):
-        systems[f"hybrid:{weight}:{options.name}"] = HybridSystem(dense, bm25, hybrid=parse_hybrid(weight))
+        systems[f"hybrid:{weight}:{dense.name}"] = HybridSystem(dense, bm25, hybrid=parse_hybrid(weight))
     save_report(evaluate(systems, Dataset.load(options.dataset), options.split), options.output, options.join)
 
 

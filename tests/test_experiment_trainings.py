@@ -182,7 +182,8 @@ def test_a_bi_encoder_learns_to_find(more: tuple[str, ...], tiny_folder: Callabl
 def fuse(place: Path) -> None:
     """BM25 beside the bi-encoder, where each query has the word of a wrong document."""
     toy = toy_dataset()
-    wrong = dict(zip(toy.corpus, [*list(toy.corpus)[1:], *toy.corpus], strict=False))
+    ids = list(toy.corpus)
+    wrong = dict(zip(ids, ids[1:] + ids[:1], strict=True))
     for query in toy.split("test"):
         (right,) = toy.relevant("test", query.id)
         toy.queries[query.id] = Query(query.id, f"{query.text} {wrong[right]}")
